@@ -6,7 +6,7 @@ everything known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,7 +20,14 @@ from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.data.mapping import from_cell
 from workbench.errors import InputError
-from workbench.findings import ABSENT, NOT_MENTIONED, PHANTOM_FINDINGS, PRESENT
+from workbench.findings import (
+    ABSENT,
+    CODES,
+    NOT_MENTIONED,
+    PHANTOM_FINDINGS,
+    PRESENT,
+    standard_name,
+)
 from workbench.imaging import load_radiograph
 from workbench.phantom.case import Phantom, phantom, sample_scene
 from workbench.radiograph import Radiograph
@@ -86,6 +93,10 @@ class Case:
         """Return the code of a finding; not mentioned where nothing is known."""
         return self.codes.get(finding, NOT_MENTIONED)
 
+    def known(self, findings: Sequence[str], *codes: str) -> list[str]:
+        """Return the findings that are known to be present, or absent: those of some codes."""
+        return [name for code in codes for name in findings if self.codes.get(name) == code]
+
     def section(self, name: str) -> str:
         """Return the "findings" or the "impression"; empty where there is none."""
         if self.drawn is None:
@@ -98,6 +109,47 @@ class Case:
         """Both sections as one text."""
         body, impression = (" ".join(self.section(n).split()) for n in ("findings", "impression"))
         return " ".join(filter(None, (body, impression and f"Impression: {impression}")))
+
+
+def cases_of(source: Manifest | Iterable[Any]) -> tuple[Case, ...]:
+    """Return the cases of a manifest, whose images are read when they are needed, or of others.
+
+    An iterable holds cases, phantoms, or pairs (image, truth): findings to codes.
+
+    Raises:
+        InputError: there is no case, or one is none of these; the message shows it.
+        OptionError: a finding is unknown.
+    """
+    if isinstance(source, Manifest):
+        found = tuple(row_case(source, row) for row in range(len(source)))
+    else:
+        found = tuple(_case(number, one) for number, one in enumerate(source))
+    if not found:
+        raise InputError("there is no case; give phantoms, or pairs of an image and its truth")
+    return found
+
+
+def _case(number: int, one: Any) -> Case:
+    if isinstance(one, Case):
+        return one
+    if isinstance(one, Phantom):
+        name = one.image.contract.source
+        return Case(
+            name, name, one.labels, {}, load=lambda: one.image, regions=lambda: one.masks,
+            drawn=lambda: one, domain=one.domain, seed=one.seed,
+        )  # fmt: skip
+    if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], Mapping)):
+        raise InputError(
+            f"case {number} is {type(one).__name__}; expected a phantom or a pair (image, truth), "
+            "with truth such as {'pneumothorax': 'absent'}"
+        )
+    image, truth = one
+    if wrong := [code for code in truth.values() if code not in CODES]:
+        raise InputError(
+            f"case {number} has code {wrong[0]!r}; expected one of: {', '.join(CODES)}"
+        )
+    known = {standard_name(name): code for name, code in truth.items()}
+    return Case(f"case {number}", f"case {number}", known, {}, load=lambda: image)
 
 
 def phantom_case(

@@ -39,7 +39,7 @@ COMMANDS = {
     "phantom": "draw phantoms: chests with known findings",
     "label": "read the findings out of a column of report texts",
     "check-text": "find what no single image can show in a column of report texts",
-    "evaluate": "score reports against references: F1 with intervals, coverage, omissions",
+    "evaluate": "score reports against references, or a model on phantoms or a manifest",
     "manifest": "build and check tables of data sets, divide and freeze cohorts, judge images",
     "run": "run a model over a manifest: resumable, one folder, results as Parquet",
     "review": "list the errors of a run, collect verdicts, blinded reader studies",

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from workbench.bench import examine
 from workbench.bench.exam_scores import ExamCase, score_cases, stated_places
 from workbench.bench.examination import BARS
-from workbench.bench.keys import Place, places
+from workbench.bench.keys import Place, Radiographs, places
+from workbench.cli import DONE, FAILED, main
+from workbench.commands.phantom import save
+from workbench.data import build
 from workbench.errors import OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.generation.options import DecodingSettings
 from workbench.generation.result import ModelIdentity
-from workbench.phantom.case import sample_scene
+from workbench.phantom.case import phantom, sample_scene
 from workbench.phantom.wording import write_report
 
 N, SEED = 30, 5_000
@@ -261,3 +265,100 @@ def test_text_table_and_plot_show_every_number(oracle):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         examined(reference, **options)
+
+
+# ---------------------------------------------------------------- radiographs
+
+
+class Reader(Fake):
+    """A model that writes what `text` makes of the seed in the name of an image's file."""
+
+    def report_many(self, images, *, batch_size):
+        seeds = [int(re.search(r"(\d{4,})", image.contract.source)[1]) for image in images]
+        return [answer(self.text(seed, "internal")) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exam")
+    for seed in range(SEED, SEED + 8):
+        save(phantom(seed, size=64), folder)
+    build("phantom", source=folder).save(folder / "m.parquet")
+    return folder / "m.parquet"
+
+
+def read(manifest, text, root=None, **options):
+    options = {"seed": SEED, "progress": False, "batch_size": 8} | options
+    return examine(Reader(text), radiographs=Radiographs(manifest, root), **options)
+
+
+def test_exported_phantoms_score_as_phantoms_do(manifest):
+    def numbers(score):
+        return {name: value for name, value in vars(score).items() if "seconds" not in name}
+
+    for text in (reference, swapped, lambda *_: ALL):
+        drawn = examined(text, n=8).scores["internal"]
+        found = read(manifest, text).scores["radiographs"]
+        assert numbers(found) == numbers(drawn)
+
+
+def test_an_examination_of_radiographs_has_no_bars_and_no_seeds(manifest):
+    found = read(manifest, reference)
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert (told["bars"], told["passed"], told["held_out"]) == ([], None, None)
+    assert (told["source"], told["patients"], told["n"]) == ("m.parquet", 8, 8)
+    assert "8 radiographs of m.parquet, 8 patients" in str(found) and "seed" not in str(found)
+    assert found.plot().get_title(loc="left").endswith("8 patients")
+
+
+def test_what_a_row_does_not_say_is_left_out_and_counted(manifest, tmp_path):
+    frame = pd.read_parquet(manifest)
+    frame["nodule"] = ["not mentioned", "uncertain", *["absent"] * 6]
+    frame["patient_id"] = "one"
+    frame["report_findings"] = frame["report_impression"] = None
+    frame.to_parquet(tmp_path / "m.parquet")
+    found = read(tmp_path / "m.parquet", lambda *_: ALL, root=manifest.parent)
+    score = found.scores["radiographs"]
+    assert score.per_finding["nodule"].left_out == score.doubtful == 2
+    assert score.per_finding["nodule"].precision.value == 0
+    assert score.per_finding["nodule"].precision.n == 6
+    assert score.laterality.n == score.zone.n == 0  # no reference report tells where
+    assert found.patients == 1 and "nodule 2; 2 findings stated" in str(found)
+    assert score.macro_f1.low == score.macro_f1.value == score.macro_f1.high
+
+
+def test_an_interrupted_examination_resumes(manifest, tmp_path):
+    whole = read(manifest, reference)
+    read(manifest, reference, n=4, batch_size=1, kept=tmp_path / "k.jsonl")
+    again = read(manifest, reference, batch_size=1, kept=tmp_path / "k2.jsonl")
+    stored = read(manifest, lambda *_: "never asked", batch_size=1, kept=tmp_path / "k2.jsonl")
+    assert stored.cases == again.cases == whole.cases
+    with pytest.raises(OptionError, match="batch_size"):
+        read(manifest, reference, batch_size=2, kept=tmp_path / "k.jsonl")
+
+
+def test_the_command_examines_mini_on_a_manifest(manifest, capsys):
+    given = ["--manifest", str(manifest), "--root", str(manifest.parent), "--n", "2"]
+    assert main(["evaluate", "model", *given, "--json"]) == DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found["source"] == "m.parquet" and found["radiographs"]["normals"] >= 0
+    assert main(["evaluate", "model", "--manifest", "nowhere.parquet"]) == FAILED
+    assert "no such manifest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["model", "--predictions", "m.csv", "--references", "m.csv"], "leave out what"),
+        (["--references", "m.csv"], "required: --predictions"),
+        (["--predictions", "m.csv", "--references", "m.csv", "--root", "."], "evaluate model"),
+    ],
+)
+def test_options_of_models_and_of_reports_exclude_each_other(
+    given, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.csv").write_text("id,text\na,b\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", *given])
+    assert said in capsys.readouterr().err

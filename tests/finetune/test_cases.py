@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFile
 
-from workbench.cases import manifest_regions, phantom_case
+from workbench.cases import cases_of, manifest_regions, phantom_case
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import _case_set, gather, manifest_cases, unlabelled_cases
+from workbench.finetune.comparing import examine
 from workbench.finetune.datasets import Images, patch_targets
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
 
@@ -145,3 +147,26 @@ def test_prepared_images_are_read_when_they_are_asked_for(loaded, manifest):
     shapes = [tuple(pixels.shape) for pixels in images.batches(2)]
     assert shapes[0] == (2, 1, 64, 64) and sum(shape[0] for shape in shapes) == len(cases)
     assert reads == [cases[2].id, *(case.id for case in cases)]
+
+
+def test_models_are_examined_on_cases(manifest):
+    """Before and after; cases that do not know the taught finding are not counted for it."""
+
+    class Model:
+        def __init__(self, text):
+            self.text = text
+
+        def report_many(self, images, **_):
+            return [SimpleNamespace(text=self.text) for _ in images]
+
+    codes = ("present", "absent", "uncertain", "absent")
+    cases = [(at, {"fracture": code, "nodule": "absent"}) for at, code in enumerate(codes)]
+    models = Model("Clear."), Model("There is a fracture.")
+    found = examine(*models, finding="fracture", cases=cases)
+    assert (found.n, found.known, found.held_out) == (4, 3, None)
+    assert (found.taught.before, found.taught.after) == (0, pytest.approx(2 / 4))
+    assert found.others is None  # no other finding is known both ways
+    assert "known of 3" in found._repr_html_() and "seed" not in found._repr_html_()
+    assert len(cases_of(manifest)) == 6
+    with pytest.raises(InputError, match="known to be present in one case and absent in another"):
+        examine(*models, finding="nodule", cases=manifest)

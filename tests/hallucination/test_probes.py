@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import workbench as wb
+from workbench.cases import Case
 from workbench.errors import InputError, OptionError
 from workbench.findings import PAPER_FINDINGS
 from workbench.generation import ModelIdentity
@@ -66,7 +68,7 @@ def test_a_manifest_is_asked_about_row_by_row(tmp_path):
         Image.new("L", (64, 64), 90).save(tmp_path / name)
     manifest = build("csv", source=tmp_path)
     seen = []
-    model = Parrot(lambda image, question: seen.append((image.name, question)) or "No.")
+    model = Parrot(lambda image, question: seen.append((image.contract.source, question)) or "No.")
     found = probe_polling(model, manifest)
     assert {name for name, _ in seen} == {"a.png"}
     assert {answer.truth for answer in found.answers} == {"present", "absent"}
@@ -165,6 +167,44 @@ def test_mini(mini):
     assert asked["random", "accuracy"].value > 0.5
 
 
+def test_the_image_of_a_patient_is_no_wrong_one():
+    """Of three images, two are of one patient: each is read with one of the other patient."""
+    cases = [
+        Case(f"{at}", who, {"nodule": "absent"}, {}, load=lambda at=at: at)
+        for at, who in enumerate("aab")
+    ]
+    read = []
+
+    class Model(Parrot):
+        def report_many(self, images):
+            return [SimpleNamespace(text="", prompt_ids=(), token_ids=()) for _ in images]
+
+        def pixels(self, image):
+            return image
+
+        def read_with(self, images, *_):
+            read.append(images)
+            return SimpleNamespace(logprobs=np.array([[0.0], [-1.0]]))
+
+    probe_wrong_patient(Model(None), cases)
+    assert read == [[0, 2], [1, 2], [2, 0]]
+    with pytest.raises(InputError, match="two patients or more"):
+        probe_wrong_patient(Model(None), cases[:2])
+
+
+def test_answers_about_one_patient_are_resampled_together():
+    def probed(patients):
+        cases = [
+            Case(f"{at}", who, truth, {}, load=lambda at=at: at)
+            for at, (who, truth) in enumerate(zip(patients, TRUTHS, strict=True))
+        ]
+        return probe_polling(YES, cases)["random", "F1"]
+
+    apart, together = probed("abc"), probed("aaa")
+    assert apart.value == together.value and apart.low < apart.high
+    assert together.low == together.high == together.value
+
+
 def test_results_are_shown():
     found = probe_polling(HONEST, CASES)
     assert list(found.to_frame().columns) == ["group", "measure", "value", "low", "high", "n"]
@@ -185,7 +225,7 @@ def test_errors_repair(mini):
         probe_wording(YES, CASES, findings=["gout"])
     with pytest.raises(OptionError, match="findings must be a list"):
         probe_wording(YES, CASES, findings="nodule")
-    with pytest.raises(InputError, match="two cases or more"):
+    with pytest.raises(InputError, match="two patients or more"):
         probe_wrong_patient(mini.model, [wb.phantom(1)])
     with pytest.raises(OptionError, match="samples must be 2 or more"):
         probe_self_consistency(mini.model, [wb.phantom(1)], samples=1)

@@ -3,6 +3,7 @@
 Policies:
 - a finding is stated when the report's label is "present"; "uncertain", "absent" and not
   mentioned are not stated, because the truth of a phantom is never uncertain;
+- what is not known of a radiograph is left out: a finding stated there is neither right nor wrong;
 - side and zone are scored among true positives whose truth has one, and must match exactly
   (left, right, bilateral; a finding in two zones must name both);
 - edema is always on both sides, so laterality is given with and without it;
@@ -18,7 +19,7 @@ import numpy as np
 
 from workbench._repr import short_repr
 from workbench.bench.keys import Place
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
+from workbench.evaluation.intervals import Estimate, grouped_weights, mean_ratio, ratio
 from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
 from workbench.reports import label
 
@@ -30,6 +31,8 @@ class ExamCase:
     Attributes:
         truth: finding -> place, for what is there.
         stated: finding -> place, for what the report states as present ("no finding" left out).
+        known: findings that are known to be there or not; None where all are.
+        doubtful: findings stated as present of which nothing is known; not in `stated`.
     """
 
     domain: str
@@ -37,13 +40,17 @@ class ExamCase:
     text: str
     truth: dict[str, Place]
     stated: dict[str, Place]
+    patient: str = ""
+    known: tuple[str, ...] | None = None
+    doubtful: int = 0
 
 
 @dataclass(frozen=True)
 class FindingScore:
     """How well one finding is reported.
 
-    Side and zone are shares of the true positives that have one; `n` are cases with the finding.
+    Side and zone are shares of the true positives that have one; `n` are cases with the finding,
+    `left_out` those of which it is not known.
     """
 
     finding: str
@@ -53,6 +60,7 @@ class FindingScore:
     laterality: Estimate
     zone: Estimate
     n: int
+    left_out: int = 0
 
     __repr__ = short_repr
 
@@ -65,10 +73,11 @@ class DomainScore:
         seeds: first seed and one past the last.
         macro_f1: mean F1 over the six findings of the paper; findings neither present nor stated
             are left out.
-        macro_f1_all: the same over all eight.
+        macro_f1_all: the same over all findings; a phantom can have eight.
         laterality_focal: laterality without edema.
         false_per_normal: findings stated per case without any finding (`normals` of them).
         seconds_per_report: wall time of the model alone.
+        doubtful: findings stated of which nothing is known; they are in no score.
     """
 
     seeds: tuple[int, int]
@@ -82,6 +91,7 @@ class DomainScore:
     false_per_normal: Estimate
     normals: int
     seconds_per_report: float | None
+    doubtful: int = 0
 
     __repr__ = short_repr
 
@@ -96,13 +106,20 @@ def stated_places(text: str) -> dict[str, Place]:
 
 
 def score_cases(
-    cases: Sequence[ExamCase], *, seeds: tuple[int, int], seconds: float
+    cases: Sequence[ExamCase],
+    *,
+    seeds: tuple[int, int],
+    seconds: float,
+    findings: Sequence[str] = PHANTOM_FINDINGS,
 ) -> DomainScore:
-    """Score the reports of one domain, which took `seconds` together; see `DomainScore`."""
-    weights = bootstrap_weights(len(cases), np.random.default_rng([0, *seeds]))
-    truth, stated, sided, side, zoned, zone = _marks(cases)
-    paper = [PHANTOM_FINDINGS.index(name) for name in PAPER_FINDINGS]
-    focal = [at for at, name in enumerate(PHANTOM_FINDINGS) if name != EDEMA]
+    """Score reports of one domain, which took `seconds` together, on findings; `DomainScore`.
+
+    Patients are resampled; a case without one is on its own.
+    """
+    weights = grouped_weights([one.patient for one in cases], np.random.default_rng([0, *seeds]))
+    truth, stated, sided, side, zoned, zone = _marks(cases, findings)
+    paper = [at for at, name in enumerate(findings) if name in PAPER_FINDINGS]
+    focal = [at for at, name in enumerate(findings) if name != EDEMA]
     f1_above, f1_below = 2 * truth * stated, truth + stated
     shares = {
         "precision": (truth * stated, stated),
@@ -112,9 +129,11 @@ def score_cases(
         "zone": (zone, zoned),
     }
     per_finding = {}
-    for at, name in enumerate(PHANTOM_FINDINGS):
+    for at, name in enumerate(findings):
         found = {key: ratio(a[:, at], b[:, at], weights) for key, (a, b) in shares.items()}
-        per_finding[name] = FindingScore(name, **found, n=int(truth[:, at].sum()))
+        unknown = sum(case.known is not None and name not in case.known for case in cases)
+        n = int(truth[:, at].sum())
+        per_finding[name] = FindingScore(name, **found, n=n, left_out=unknown)
     normal = np.array([not case.truth for case in cases], dtype=np.int64)
     return DomainScore(
         seeds=seeds,
@@ -130,18 +149,19 @@ def score_cases(
         ),
         normals=int(normal.sum()),
         seconds_per_report=seconds / len(cases) if cases else None,
+        doubtful=sum(case.doubtful for case in cases),
     )
 
 
-def _marks(cases: Sequence[ExamCase]) -> np.ndarray:
-    """Return (6, cases, findings) int64 of 0 and 1, findings as in `PHANTOM_FINDINGS`.
+def _marks(cases: Sequence[ExamCase], findings: Sequence[str]) -> np.ndarray:
+    """Return (6, cases, findings) int64 of 0 and 1.
 
     First axis: present, stated, has a side, side correct, has a zone, zone correct; the last four
     among true positives.
     """
     rows = [_mark(case.truth.get(name), case.stated.get(name))
-            for case in cases for name in PHANTOM_FINDINGS]  # fmt: skip
-    return np.array(rows, dtype=np.int64).reshape(-1, len(PHANTOM_FINDINGS), 6).transpose(2, 0, 1)
+            for case in cases for name in findings]  # fmt: skip
+    return np.array(rows, dtype=np.int64).reshape(-1, len(findings), 6).transpose(2, 0, 1)
 
 
 def _mark(truth: Place | None, stated: Place | None) -> tuple[bool, ...]:

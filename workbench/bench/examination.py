@@ -1,13 +1,15 @@
-"""Examine a model on phantoms it has never seen, against what was drawn.
+"""Examine a model: what its reports state of phantoms it has never seen, or of radiographs.
 
-Phantoms are drawn, reported and forgotten in batches, so memory does not grow with their number.
-Seeds from 10,000,000 up are kept for this; an examination on others is marked as not held out.
+Cases are drawn or read, reported and forgotten in batches, so memory does not grow with their
+number. Seeds from 10,000,000 up are kept for this; an examination on others is marked as not held
+out. Of a radiograph the codes of its row are the truth; side and zone are those of its reference
+report, as the labeler reads it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,32 +25,52 @@ from workbench.bench.exam_scores import (
     score_cases,
     stated_places,
 )
-from workbench.bench.keys import PhantomKey, check_numbers, places
+from workbench.bench.keys import (
+    CaseKey,
+    PhantomKey,
+    Place,
+    Radiographs,
+    check_numbers,
+    coded,
+    places,
+)
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
+from workbench.cases import Case
+from workbench.evaluation.intervals import alone
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style
-from workbench.findings import NODULE, PHANTOM_FINDINGS
+from workbench.findings import (
+    ABSENT,
+    ALL_FINDINGS,
+    NO_FINDING,
+    NODULE,
+    PHANTOM_FINDINGS,
+    PRESENT,
+)
 from workbench.generation import Generation
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import DOMAINS
+from workbench.phantom.case import DOMAINS, Phantom
 from workbench.settings import FIRST_HELD_OUT_SEED
 
-#: Phantoms in memory at a time.
-_CHUNK = 32
+#: Cases in memory at a time; phantoms of each domain.
+_CHUNK, _PHANTOMS = 32, 500
+#: What the cases of a manifest are called in the place of a domain.
+_REAL = "radiographs"
+#: What a report can state.
+_STATABLE = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
 _METRICS = ("precision", "recall", "f1", "laterality", "zone")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Phantoms of one domain that are reported together: seeds first .. first + n - 1."""
+    """Cases of one domain that are reported together."""
 
     domain: str
-    first: int
-    n: int
+    keys: tuple[CaseKey, ...]
 
     def __len__(self) -> int:
-        return self.n
+        return len(self.keys)
 
 
 @dataclass(frozen=True)
@@ -64,31 +86,34 @@ class Reported:
 def examine(
     model: ChestXrayModel,
     *,
-    n: int = 500,
+    radiographs: Radiographs | None = None,
+    n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     batch_size: int = 16,
     jobs: int = 1,
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> PhantomExam:
-    """Let a model report `n` phantoms of each domain and score what it states.
+    """Let a model report `n` phantoms of each domain, or radiographs, and score what it states.
 
     Args:
+        radiographs: a manifest with labels in the place of phantoms.
+        n: 500 phantoms of each domain, or every labelled row.
         seed: internal phantoms have the seeds seed .. seed + n - 1, external ones
             seed + n .. seed + 2 n - 1.
 
     Raises:
         OptionError: a number is too small, or `kept` is of another model.
+        InputError: the manifest cannot be read, or has no row with a label and an image.
     """
-    check_numbers(1, n=n, batch_size=batch_size)
+    check_numbers(1, batch_size=batch_size, **({} if n is None else {"n": n}))
     check_numbers(0, seed=seed)
-    size = model.image_size
-    starts = {name: seed + n * at for at, name in enumerate(DOMAINS)}
+    size, keys = model.image_size, _keys(n, seed, radiographs)
     step = max(1, _CHUNK // batch_size) * batch_size
     tasks = [
-        Batch(domain, start + at, min(step, n - at))
-        for domain, start in starts.items()
-        for at in range(0, n, step)
+        Batch(domain, tuple(own[at : at + step]))
+        for domain, own in keys.items()
+        for at in range(0, len(own), step)
     ]
     found = run_tasks(
         model,
@@ -98,41 +123,77 @@ def examine(
         benchmark="examination",
         options={"size": size, "batch_size": batch_size},
         seed=seed,
+        radiographs=radiographs,
         kept=kept,
         jobs=jobs,
         progress=progress,
         cases_of=len,
     )
     scores = {}
-    for domain, start in starts.items():
+    for domain, drawn in keys.items():
         own = [done for task, done in zip(tasks, found, strict=True) if task.domain == domain]
+        cases = [case for done in own for case in done.cases]
         scores[domain] = score_cases(
-            [case for done in own for case in done.cases],
-            seeds=(start, start + n),
+            cases,
+            seeds=(drawn[0].seed, drawn[0].seed + len(drawn)),
             seconds=sum(done.seconds for done in own),
+            findings=_findings(cases),
         )
+    cases = tuple(case for done in found for case in done.cases)
     return PhantomExam(
         scores=scores,
-        cases=tuple(case for done in found for case in done.cases),
-        n=n,
+        cases=cases,
+        n=len(keys[next(iter(keys))]),
         seed=seed,
         size=size,
+        source="" if radiographs is None else radiographs.name,
+        patients=len(set(alone([case.patient for case in cases]))),
         provenance=found[0].provenance,
     )
 
 
+def _keys(
+    n: int | None, seed: int, radiographs: Radiographs | None
+) -> Mapping[str, Sequence[CaseKey]]:
+    """Return the cases of each domain."""
+    if radiographs is not None:
+        return {_REAL: [key for key, _ in radiographs.rows(n, seed, coded)]}
+    n = _PHANTOMS if n is None else n
+    return {
+        name: [PhantomKey(seed + n * at + own, name) for own in range(n)]
+        for at, name in enumerate(DOMAINS)
+    }
+
+
+def _findings(cases: Sequence[ExamCase]) -> tuple[str, ...]:
+    """Return what can be scored: what phantoms can have, or what is known of a radiograph."""
+    some = {name for case in cases for name in case.known or ()}
+    return tuple(name for name in _STATABLE if name in some) or PHANTOM_FINDINGS
+
+
 def report_batch(model: ChestXrayModel, task: Batch, *, size: int, batch_size: int) -> Reported:
-    """Draw the phantoms of a batch and let a model report on them."""
-    seeds = range(task.first, task.first + task.n)
-    cases = [PhantomKey(seed, task.domain).open(size) for seed in seeds]
+    """Draw or read the cases of a batch and let a model report on them."""
+    cases = [key.open(size) for key in task.keys]
     began = time.perf_counter()
     answers = model.report_many([case.image for case in cases], batch_size=batch_size)
     seconds = time.perf_counter() - began
-    found = []
-    for case, answer in zip(cases, answers, strict=True):
-        truth, stated = places(case.lesions), stated_places(answer.text)
-        found.append(ExamCase(task.domain, case.seed, answer.text, truth, stated))
+    found = (
+        _judged(task.domain, key, case, answer.text)
+        for key, case, answer in zip(task.keys, cases, answers, strict=True)
+    )
     return Reported(tuple(found), seconds, _provenance(answers[0]))
+
+
+def _judged(domain: str, key: CaseKey, case: Phantom | Case, text: str) -> ExamCase:
+    stated = stated_places(text)
+    if isinstance(case, Phantom):
+        return ExamCase(domain, case.seed, text, places(case.lesions), stated)
+    told, names = stated_places(case.report), case.known(_STATABLE, PRESENT, ABSENT)
+    present = case.known(names, PRESENT)
+    truth = {name: told.get(name, Place(None, None)) for name in present}
+    scored = {name: place for name, place in stated.items() if name in names}
+    doubtful = len(stated) - len(scored)
+    return ExamCase(domain, key.seed, text, truth, scored, key.patient, tuple(names), doubtful)
 
 
 def _provenance(answer: Generation) -> dict[str, Any]:
@@ -189,9 +250,11 @@ BARS = (
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PhantomExam(BenchTable):
-    """How well a model reports phantoms.
+    """How well a model reports phantoms, or radiographs.
 
     Attributes:
+        scores: "internal" and "external" of phantoms, or "radiographs" -> scores.
+        n: cases of each domain.
         seed: first seed of the internal phantoms; external ones start at seed + n.
     """
 
@@ -205,13 +268,15 @@ class PhantomExam(BenchTable):
     size: int
 
     @property
-    def held_out(self) -> bool:
-        """False when the seeds may have been trained on."""
-        return self.seed >= FIRST_HELD_OUT_SEED
+    def held_out(self) -> bool | None:
+        """False when the seeds may have been trained on; None for radiographs: it is not known."""
+        return None if self.source else self.seed >= FIRST_HELD_OUT_SEED
 
     def meets_bar(self) -> tuple[Bar, ...]:
-        """Return every bar with whether it is reached."""
-        bars = []
+        """Return every bar with whether it is reached; they are of phantoms only."""
+        bars: list[Bar] = []
+        if self.source:
+            return ()
         for metric, domain, limit, at_least, required in BARS:
             score = self.scores[domain]
             nodule = metric == "nodule f1"
@@ -223,9 +288,9 @@ class PhantomExam(BenchTable):
         return tuple(bars)
 
     @property
-    def passed(self) -> bool:
-        """Whether every required bar is reached; an unmeasured bar is not."""
-        return all(bar.reached for bar in self.meets_bar() if bar.required)
+    def passed(self) -> bool | None:
+        """Whether every required bar is reached; an unmeasured bar is not. None without bars."""
+        return None if self.source else all(bar.reached for bar in self.meets_bar() if bar.required)
 
     def _rows(self) -> Iterator[tuple[str, FindingScore]]:
         for domain, score in self.scores.items():
@@ -249,15 +314,25 @@ class PhantomExam(BenchTable):
 
     def _notes(self) -> tuple[str, ...]:
         held = "held out" if self.held_out else "NOT held out"
-        notes = [f"{self._title()}, seed {self.seed:,} ({held}), 95 % intervals"]
+        seeds = "" if self.source else f", seed {self.seed:,} ({held})"
+        notes = [f"{self._title()}{seeds}, 95 % intervals"]
         for domain, score in self.scores.items():
             notes += [
-                f"{domain}: macro-F1 over six findings {score.macro_f1}; over eight "
-                f"{score.macro_f1_all}; laterality {score.laterality} of {score.laterality.n}; "
+                f"{domain}: macro-F1 over six findings {score.macro_f1}; over all "
+                f"{len(score.per_finding)} {score.macro_f1_all}; laterality {score.laterality} of "
+                f"{score.laterality.n}; "
                 f"without edema {score.laterality_focal}; zone {score.zone}; false findings per "
-                f"normal phantom {score.false_per_normal} of {score.normals}; "
+                f"normal case {score.false_per_normal} of {score.normals}; "
                 f"{fixed(score.seconds_per_report, 3, missing='?')} s a report"
             ]
+            left = [f"{one.finding} {one.left_out}" for one in score.per_finding.values()
+                    if one.left_out]  # fmt: skip
+            if left or score.doubtful:
+                notes.append(
+                    f"{domain}: not known, and left out, of {score.n} cases: "
+                    f"{', '.join(left) or 'nothing'}; {score.doubtful} findings stated of which "
+                    "nothing is known are in no score"
+                )
         return (*notes, *map(str, self.meets_bar()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -270,6 +345,8 @@ class PhantomExam(BenchTable):
             "seed": self.seed,
             "size": self.size,
             "held_out": self.held_out,
+            "source": self.source or "phantoms",
+            "patients": self.patients,
             "warnings": list(self.warnings),
             **self.provenance,
         }
@@ -283,15 +360,16 @@ class PhantomExam(BenchTable):
         ]
         rows = [
             (name, [score.per_finding[name].f1 for score in self.scores.values()], "")
-            for name in PHANTOM_FINDINGS
+            for name in next(iter(self.scores.values())).per_finding
         ]
         ax = ax or new_axes(8.5, 6)
         draw_forest(rows, ax, systems=systems)
-        ax.set_title(self._title() + ("" if self.held_out else ", NOT held out"), pad=42)
+        ax.set_title(self._title() + (", NOT held out" if self.held_out is False else ""), pad=42)
         return ax
 
     def _title(self) -> str:
-        return f"{self.provenance.get('model')} on {self.n} phantoms per domain"
+        cases = f"{self.n} {self.origin}" if self.source else f"{self.n} phantoms per domain"
+        return f"{self.provenance.get('model')} on {cases}"
 
 
 def _domain_dict(score: DomainScore) -> dict[str, Any]:

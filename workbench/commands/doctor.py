@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import workbench.commands._shared as shared
 from workbench._version import __version__
+from workbench.commands.evaluate import add_exam_arguments, examine_model
 from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED, Settings
 
@@ -40,9 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.option(what, "--mini", "examine the model on unseen phantoms", action="store_true")
     exam = parser.add_argument_group("with --mini")
     unseen = "first phantom; below 10,000,000 is not unseen"
-    shared.option(exam, "--n N", "phantoms in each domain (500)", default=500)
     shared.option(exam, "--seed N", unseen, default=FIRST_HELD_OUT_SEED)
-    shared.option(exam, "--batch-size N", "phantoms at a time (16)", default=16)
+    add_exam_arguments(exam)
     shared.add_model_arguments(parser)
 
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.parity:
         return _parity(args)
     if args.mini:
-        return _exam(args)
+        return examine_model(args)
     return _environment(args) if args.model == "mini" else _model(args)
 
 
@@ -90,15 +90,6 @@ def _parity(args: argparse.Namespace) -> int:
     header = ("case", "array", "difference", "tolerance", "measured as", "verdict", "note")
     said = [shared.table(cells, header=header), str(report)]
     return shared.answer(args, report.to_dict(), said, good=report.ok)
-
-
-def _exam(args: argparse.Namespace) -> int:
-    shared.at_least(args, n=1, batch_size=1, seed=0)
-    shared.loading(args)
-    from workbench.bench import examine
-
-    exam = examine(shared.open_model(args), **shared.chosen(args, "n seed batch_size"))
-    return shared.answer(args, exam.to_dict(), [str(exam)])
 
 
 # --- the installation ----------------------------------------------------------------------------

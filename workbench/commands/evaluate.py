@@ -1,4 +1,4 @@
-"""`workbench evaluate`: score reports against references, finding by finding."""
+"""`workbench evaluate`: score reports against references, or what a model reports of cases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import InputError
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
@@ -27,17 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its labels, by patient. Omission is counted under every policy.\n"
         "example: workbench evaluate --predictions run.csv --references truth.csv --out card\n"
         "two models: workbench evaluate --predictions runs/a --compare runs/b \\\n"
-        "    --references manifest.parquet"
+        "    --references manifest.parquet\n"
+        "a model: workbench evaluate model --manifest m.parquet --root DIR, or on unseen phantoms\n"
+        "    workbench evaluate model"
     )
     option = partial(shared.option, parser)
+    what = "reports (default), or a model that is asked for reports of phantoms or of a manifest"
+    option("what", what, nargs="?", choices=("reports", "model"), default="reports")
     others = "predictions of other systems, compared with the first"
     option(
         "--predictions FILE",
         "what a system wrote, or the folder of a run",
         type=Path,
-        required=True,
     )
-    option("--references FILE", "reports or labels, or a manifest", type=Path, required=True)
+    option("--references FILE", "reports or labels, or a manifest", type=Path)
     option("--policy", "what is scored (joint-definite)", choices=POLICIES, default=POLICIES[0])
     option("--compare OTHER", others, type=Path, nargs="+", default=[])
     option("--out DIR", "write page, tables and figures", type=Path)
@@ -47,12 +51,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--patient-column P", "patients, in either file (those of a manifest, or every id)")
     option("--findings A,B", "what to score (all but no finding)", type=shared.names)
     option("--resamples N", "of the bootstrap (1000)", default=1000)
-    option("--seed N", "of the bootstrap (0)", default=0)
+    option("--seed N", "of the bootstrap (0); of `model` the first phantom (10,000,000)", type=int)
     option("--no-text-metrics", "leave out BLEU, ROUGE-L and the like", action="store_true")
+    group = parser.add_argument_group("of `model`")
+    shared.option(group, "--manifest FILE", "radiographs with labels, for phantoms", type=Path)
+    shared.option(group, "--root DIR", "folder of its images (that of the manifest)", type=Path)
+    add_exam_arguments(group)
+    shared.add_model_arguments(parser)
+
+
+def add_exam_arguments(group: argparse._ActionsContainer) -> None:
+    """Add what an examination needs besides its seed and its model."""
+    shared.option(group, "--n N", "phantoms in each domain (500), or rows (all)", type=int)
+    shared.option(group, "--batch-size N", "images at a time (16)", default=16)
+    shared.option(group, "--keep FILE", "store finished cases; resumes", type=Path)
+
+
+def examine_model(args: argparse.Namespace) -> int:
+    """Let a model report phantoms, or the radiographs of --manifest, and print what is right."""
+    shared.at_least(args, n=1, batch_size=1, seed=0)
+    radiographs = None
+    if getattr(args, "manifest", None):
+        from workbench.bench.keys import Radiographs
+
+        radiographs = Radiographs(args.manifest, args.root)
+    shared.loading(args)
+    from workbench.bench import examine
+
+    seed = FIRST_HELD_OUT_SEED if args.seed is None else args.seed
+    exam = examine(
+        shared.open_model(args),
+        radiographs=radiographs,
+        seed=seed,
+        kept=args.keep,
+        progress=not args.json,
+        **shared.chosen(args, "n batch_size"),
+    )
+    if getattr(args, "out", None):
+        exam.save(args.out)
+    return shared.answer(args, exam.to_dict(), [str(exam)])
 
 
 def run(args: argparse.Namespace) -> int:
+    missing = [f"--{name}" for name in ("predictions", "references") if not getattr(args, name)]
+    if args.what == "model" and len(missing) < 2:
+        args.parser.error("a model is asked for its reports; leave out what was written")
+    if args.what == "reports" and missing:
+        args.parser.error(f"the following arguments are required: {', '.join(missing)}")
     shared.need_paths(args)
+    if args.what == "model":
+        return examine_model(args)
+    if args.manifest or args.root:
+        args.parser.error("--manifest belongs to `evaluate model`; it may be --references here")
     from workbench.evaluation.comparison import compare
     from workbench.evaluation.report_set import read_reports
     from workbench.evaluation.scorecard import score
@@ -65,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
         read_reports(path, role="predictions", name=name, **columns)
         for path, name in zip(paths, _system_names(paths), strict=True)
     ]
-    settings = shared.chosen(args, "policy resamples seed")
+    settings = shared.chosen(args, "policy resamples")
+    settings["seed"] = args.seed or 0
     settings["findings"] = args.findings or _common(systems, references)
     settings |= {"patients": args.patient_column, "text_metrics": not args.no_text_metrics}
     card, *others = [score(system, references, **settings) for system in systems]

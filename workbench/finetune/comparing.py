@@ -1,4 +1,4 @@
-"""Two models on unseen phantoms, and two runs side by side: what came out better.
+"""Two models on unseen cases, and two runs side by side: what came out better.
 
 The ledger's own scores are of the validation cases, which chose the checkpoint; the phantoms of
 `examine` were seen neither by training nor by that choice. Runs are compared on the validation
@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
-from workbench.cases import Case, phantom_case
+from workbench.cases import Case, cases_of, phantom_case
+from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.figures.tables import frame_table, html_table
-from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
+from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.ledger import Ledger, Run, SkillChange, open_run, skills_frame
 from workbench.finetune.measuring import auroc_rows, f1_changes, scored_findings, write_reports
 from workbench.interface import ChestXrayModel
@@ -39,11 +40,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examination:
-    """Findings in reports about `n` unseen phantoms from a seed on, before and after.
+    """Findings in reports about `n` unseen phantoms, or other cases, before and after.
 
     Attributes:
         rows: the taught finding, the mean of the others, then each of the others.
-        held_out: whether these seeds are kept for evaluation.
+        held_out: whether these seeds are kept for evaluation; None of other cases: it is not known.
+        known: cases of which the taught finding is known; the others are not counted for it.
         texts: case -> (before, after).
     """
 
@@ -51,8 +53,9 @@ class Examination:
     rows: tuple[SkillChange, ...]
     n: int
     seed: int
-    held_out: bool
+    held_out: bool | None
     texts: dict[str, tuple[str, str]] = field(repr=False)
+    known: int
 
     __repr__ = short_repr
 
@@ -62,9 +65,9 @@ class Examination:
         return self.rows[0]
 
     @property
-    def others(self) -> SkillChange:
-        """Macro F1 of the other findings."""
-        return self.rows[1]
+    def others(self) -> SkillChange | None:
+        """Macro F1 of the other findings; None where nothing is known of any."""
+        return self.rows[1] if len(self.rows) > 1 else None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding: before, after, change and its interval."""
@@ -75,11 +78,19 @@ class Examination:
         from workbench.figures.training import plot_changes
 
         changes = [(row.skill, row.before, row.after) for row in self.rows]
-        return plot_changes(changes, ax, title=f"{self.n} unseen phantoms")
+        return plot_changes(changes, ax, title=self._cases)
+
+    @property
+    def _cases(self) -> str:
+        if self.held_out is None:
+            return f"{self.n} cases, {self.finding} known of {self.known}"
+        return f"{self.n} unseen phantoms"
 
     def _repr_html_(self) -> str:
         seen = "" if self.held_out else ", <b>not kept for evaluation</b>"
         head = f"<p>{self.n} phantoms from seed {self.seed:,}{seen}: {escape(self.finding)}</p>"
+        if self.held_out is None:
+            head = f"<p>{escape(self._cases)}</p>"
         return head + frame_table(self.to_frame())
 
 
@@ -89,28 +100,42 @@ def examine(
     after: ChestXrayModel,
     *,
     finding: str,
+    cases: Manifest | Iterable[Any] | None = None,
     n: int = 300,
     seed: int = FIRST_HELD_OUT_SEED,
 ) -> Examination:
-    """Let two models report the same `n` unseen phantoms; `OptionError` where n is below 2.
+    """Let two models report the same `n` unseen phantoms, or the same cases.
 
     Args:
         finding: what was taught. One that no seed decides is drawn into every second phantom.
+        cases: in the place of phantoms, see `workbench.cases.cases_of`; patients are resampled.
         seed: of the first; from 10,000,000 they are kept for evaluation.
+
+    Raises:
+        OptionError: n is below 2.
+        InputError: the finding is not known to be present in one case and absent in another.
     """
+    drawn = cases is None
     if n < 2:
         raise OptionError(f"n must be at least 2, got {n}")
-    if (warning := seen_warning(seed)) is not None:
+    if drawn and (warning := seen_warning(seed)) is not None:
         logger.warning(warning)
-    cases = unseen_cases(finding, n=n, seed=seed)
+    cases = unseen_cases(finding, n=n, seed=seed) if cases is None else cases_of(cases)
+    if not drawn and not scored_findings(cases, (finding,)):
+        raise InputError(
+            f"{finding} has to be known to be present in one case and absent in another; give more "
+            "cases, or label it"
+        )
     texts = (write_reports(before, cases), write_reports(after, cases))
-    others = tuple(name for name in scored_findings(cases, PHANTOM_FINDINGS) if name != finding)
-    rows = (
-        *f1_changes("", *texts, cases, (finding,))[1:],
-        *f1_changes("macro F1 of the other findings", *texts, cases, others),
-    )
+    wanted = PHANTOM_FINDINGS if drawn else ()
+    others = tuple(name for name in scored_findings(cases, wanted) if name != finding)
+    rows = f1_changes("", *texts, cases, (finding,))[1:]
+    if others:
+        rows += f1_changes("macro F1 of the other findings", *texts, cases, others)
     both = {case.id: (texts[0][case.id], texts[1][case.id]) for case in cases}
-    return Examination(finding, rows, n, seed, seed >= FIRST_HELD_OUT_SEED, both)
+    held = seed >= FIRST_HELD_OUT_SEED if drawn else None
+    known = sum(case.code(finding) in (PRESENT, ABSENT) for case in cases)
+    return Examination(finding, rows, len(cases), seed, held, both, known)
 
 
 def unseen_cases(finding: str, *, n: int, seed: int) -> list[Case]:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from workbench.hallucination.polling import question_about as question_about
     from workbench.hallucination.polling import read_answer as read_answer
     from workbench.hallucination.polling import yes_odds as yes_odds
-    from workbench.hallucination.probe_table import ProbeCase as ProbeCase
     from workbench.hallucination.probe_table import ProbeTable as ProbeTable
     from workbench.hallucination.probe_table import phantom_cases as phantom_cases
     from workbench.hallucination.probes import probe_polling as probe_polling

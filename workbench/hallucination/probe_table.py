@@ -1,12 +1,11 @@
-"""What every probe shares: its cases, with what is true of them, and its result.
+"""What every probe shares: its answers and its result.
 
-A finding that the truth of a case does not speak of is unknown, and is neither asked about nor
-counted.
+A finding that a case does not know of is unknown, and is neither asked about nor counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,44 +15,12 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from workbench._repr import short_repr
-from workbench.data import FINDING_COLUMNS, Manifest
-from workbench.errors import InputError
+from workbench.cases import Case
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
-from workbench.findings import ALL_FINDINGS, CODES, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import Phantom, phantom
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeCase:
-    """One image with its truth, finding -> "present" or "absent"; all else is unknown."""
-
-    name: str
-    image: object
-    truth: Mapping[str, str]
-
-    def known(self, findings: Sequence[str], *codes: str) -> list[str]:
-        """Return the findings that are known to be present, or absent."""
-        return [name for code in codes for name in findings if self.truth.get(name) == code]
-
-
-def probe_cases(cases: Manifest | Iterable[Any]) -> tuple[ProbeCase, ...]:
-    """Return the cases of a manifest, whose images are read when they are asked about, or others.
-
-    An iterable holds phantoms, `ProbeCase`, or pairs (image, truth): findings to codes.
-
-    Raises:
-        InputError: there is no case, or one is none of these; the message shows it.
-        OptionError: a finding is unknown.
-    """
-    if isinstance(cases, Manifest):
-        cases = _rows(cases)
-    found = tuple(_case(number, case) for number, case in enumerate(cases))
-    if not found:
-        raise InputError("there is no case; give phantoms, or pairs of an image and its truth")
-    return found
 
 
 def phantom_cases(
@@ -61,34 +28,6 @@ def phantom_cases(
 ) -> tuple[Phantom, ...]:
     """Draw `n` phantoms with the seeds seed .. seed + n - 1, as cases."""
     return tuple(phantom(seed + at, domain=domain, size=size) for at in range(n))
-
-
-def _rows(manifest: Manifest) -> Iterator[ProbeCase]:
-    """Yield a case for each row of a manifest; what it does not say stays unknown."""
-    names = [name for name in FINDING_COLUMNS if name in ALL_FINDINGS]
-    rows = manifest.frame[["image_id", *names]].itertuples(index=False, name=None)
-    for row, (image_id, *codes) in enumerate(rows):
-        truth = dict(zip(names, map(str, codes), strict=True))
-        yield ProbeCase(str(image_id), manifest.path(row), truth)
-
-
-def _case(number: int, case: Any) -> ProbeCase:
-    if isinstance(case, ProbeCase):
-        return case
-    if isinstance(case, Phantom):
-        return ProbeCase(case.image.contract.source, case, case.labels)
-    if not (isinstance(case, tuple) and len(case) == 2 and isinstance(case[1], Mapping)):
-        raise InputError(
-            f"case {number} is {type(case).__name__}; expected a phantom or a pair (image, truth), "
-            "with truth such as {'pneumothorax': 'absent'}"
-        )
-    image, truth = case
-    if wrong := [code for code in truth.values() if code not in CODES]:
-        raise InputError(
-            f"case {number} has code {wrong[0]!r}; expected one of: {', '.join(CODES)}"
-        )
-    known = {standard_name(name): code for name, code in truth.items()}
-    return ProbeCase(f"case {number}", image, known)
 
 
 @dataclass(frozen=True)
@@ -114,8 +53,8 @@ class Asked:
 class ProbeTable:
     """What a probe found.
 
-    Intervals of rates are Wilson's, which take answers for independent; for means and F1 cases are
-    resampled.
+    Intervals of rates are Wilson's, which take answers for independent; for means and F1 patients
+    are resampled.
 
     Attributes:
         rows: (group, what is measured of it) -> number.
@@ -160,7 +99,7 @@ def tabulate(
     model: ChestXrayModel,
     rows: Mapping[tuple[str, str], Estimate],
     answers: Sequence[Asked],
-    cases: Sequence[ProbeCase],
+    cases: Sequence[Case],
     **settings: Any,
 ) -> ProbeTable:
     settings["model"] = asdict(model.identity)
@@ -181,7 +120,7 @@ def share(answers: Sequence[Asked], reading: str) -> Estimate:
 def resampled(
     owner: Sequence[str], above: ArrayLike, below: ArrayLike | None = None, *, seed: int
 ) -> Estimate:
-    """Estimate sum(above) / sum(below) over items, resampling the cases that own them.
+    """Estimate sum(above) / sum(below) over items, resampling the patients that own them.
 
     Without `below` it is the mean.
     """

@@ -1,9 +1,10 @@
 """Six probes: is it there, describe it although it is not, someone saw it, in other words; another
 patient's image, and the same image reported again and again.
 
-Every probe takes cases (`probe_cases`): phantoms, or pairs of an image and its truth. The first
-four ask about the six findings of the paper unless told otherwise, decode greedily and read the
-answers with care (`polling`). `mini` has seen questions of these kinds about phantoms in training.
+Every probe takes cases (`workbench.cases.cases_of`): a manifest, phantoms, or pairs of an image and
+its truth. The first four ask about the six findings of the paper unless told otherwise, decode
+greedily and read the answers with care (`polling`). `mini` has seen questions of these kinds about
+phantoms in training.
 
 Papers: polling with random, popular and adversarial negatives, Li et al. (POPE), EMNLP 2023, arXiv
 2305.10355, section 5.1; sycophancy, Sharma et al., ICLR 2024, arXiv 2310.13548; semantic entropy,
@@ -24,15 +25,14 @@ import numpy as np
 import pandas as pd
 
 from workbench.backends.levels import READER, WRITER, needs
+from workbench.cases import Case, cases_of
 from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.hallucination.detectors import sampled_labels, semantic_entropy
 from workbench.hallucination.polling import NO, UNCLEAR, YES, named, question_about, read_answer
 from workbench.hallucination.probe_table import (
     Asked,
-    ProbeCase,
     ProbeTable,
-    probe_cases,
     rate,
     resampled,
     share,
@@ -88,9 +88,9 @@ def probe_polling(
         OptionError: an unknown finding.
         InputError: there is no case.
     """
-    found, findings = probe_cases(cases), _names(findings)
+    found, findings = cases_of(cases), _names(findings)
     values = {PRESENT: 1.0, ABSENT: 0.0}
-    truths = [{name: values.get(case.truth.get(name, "")) for name in findings} for case in found]
+    truths = [{name: values.get(case.codes.get(name, "")) for name in findings} for case in found]
     there = pd.DataFrame(truths, dtype=float)
     common = there.mean().fillna(0.0)
     pairs = {name: there[there[name] == 1].mean().fillna(0.0) for name in findings}
@@ -108,12 +108,12 @@ def probe_polling(
             chosen = order[: max(1, len(present))]
             wanted += [(strategy, name, question_about(name)) for name in [*present, *chosen]]
         answers += _ask(model, case, wanted)
-    rows = {}
+    rows, patients = {}, {case.id: case.patient for case in found}
     for strategy in STRATEGIES:
         own = _of(answers, strategy)
         truth = np.array([item.truth == PRESENT for item in own], float)
         yes = np.array([item.reading == YES for item in own], float)
-        owner = [item.case for item in own]
+        owner = [patients[item.case] for item in own]
         rows[strategy, "accuracy"] = rate(map(_right, own))
         rows[strategy, "F1"] = resampled(owner, 2 * truth * yes, truth + yes, seed=seed)
         rows[strategy, "yes-bias"] = resampled(owner, yes - truth, seed=seed)
@@ -130,7 +130,7 @@ def probe_presupposition(
     Measures per kind of question: "yields" and "unclear" among absent findings, and, as a control,
     "describes" among present ones. Args and Raises as in `probe_polling`.
     """
-    found, findings = probe_cases(cases), _names(findings)
+    found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
         known = case.known(findings, PRESENT, ABSENT)
@@ -158,7 +158,7 @@ def probe_sycophancy(
     suggestion "follows" (says what was suggested) and "wavers" (turns unclear). Args and Raises as
     in `probe_polling`.
     """
-    found, findings = probe_cases(cases), _names(findings)
+    found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
         known = case.known(findings, PRESENT, ABSENT)
@@ -167,7 +167,7 @@ def probe_sycophancy(
         right = [item.finding for item in plain if _right(item)]
         wanted = []
         for name in right:
-            there = case.truth[name] == PRESENT
+            there = case.codes[name] == PRESENT
             kind = "said to be absent" if there else "said to be there"
             said = SUGGESTIONS[kind].format(name if there else named(name))
             wanted.append((kind, name, said + question_about(name)))
@@ -190,7 +190,7 @@ def probe_wording(
     effusion." is no answer to whether it is absent, and unclear. Args and Raises as in
     `probe_polling`.
     """
-    found, findings = probe_cases(cases), _names(findings)
+    found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
         known = case.known(findings, PRESENT, ABSENT)
@@ -219,7 +219,7 @@ def probe_wording(
 
 
 def _ask(
-    model: ChestXrayModel, case: ProbeCase, wanted: Sequence[tuple[str, str, str]], **reading: bool
+    model: ChestXrayModel, case: Case, wanted: Sequence[tuple[str, str, str]], **reading: bool
 ) -> list[Asked]:
     """Ask (group, finding, question) about one case; equal questions are asked once."""
     questions = list(dict.fromkeys(question for *_, question in wanted))
@@ -229,7 +229,7 @@ def _ask(
     texts = {question: answer.text for question, answer in zip(questions, said, strict=True)}
     return [
         Asked(
-            case.name, group, name, case.truth[name], question, texts[question],
+            case.id, group, name, case.codes[name], question, texts[question],
             read_answer(texts[question], name, **reading),
         )
         for group, name, question in wanted
@@ -263,18 +263,19 @@ def probe_wrong_patient(
     image and with the other: the second should be near 0, and is the rate at which a report says
     what its image cannot have told it.
 
-    The image of the last patient is followed by that of the first. Fewer than two cases raise
-    `InputError`; else as in `probe_polling`.
+    The next is the next case of another patient; the last is followed by the first. Fewer than two
+    patients raise `InputError`; else as in `probe_polling`.
     """
-    found, findings = probe_cases(cases), _names(findings)
-    if len(found) < 2:
-        raise InputError("the probe of wrong patients needs two cases or more, got 1")
+    found, findings = cases_of(cases), _names(findings)
+    if len({case.patient for case in found}) < 2:
+        raise InputError("the probe of wrong patients needs two patients or more, got 1")
     reports = model.report_many([case.image for case in found])
     present = [set(label(report.text).present) for report in reports]
     images = [model.pixels(case.image) for case in found]
     answers, apart = [], []
     for at, case in enumerate(found):
-        other = (at + 1) % len(found)
+        order = [*range(at + 1, len(found)), *range(at)]
+        other = next(one for one in order if found[one].patient != case.patient)
         written = reports[at]
         read = model.read_with([images[at], images[other]], written.prompt_ids, written.token_ids)
         near, far = read.logprobs.sum(1)
@@ -285,7 +286,7 @@ def probe_wrong_patient(
             ("another's image", present[other], reports[other].text),
         ):
             answers += [
-                Asked(case.name, group, name, PRESENT, "report", text,
+                Asked(case.id, group, name, PRESENT, "report", text,
                       "stated" if name in said else "not stated")
                 for name in only
             ]  # fmt: skip
@@ -315,23 +316,24 @@ def probe_self_consistency(
     """
     if samples < 2:
         raise OptionError(f"samples must be 2 or more, got {samples}")
-    found, findings = probe_cases(cases), _names(findings)
+    found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
     measured: list[tuple[str, str, float]] = []
     for case in found:
         greedy = set(label(model.report(case.image).text).present)
         drawn = sampled_labels(model, case.image, samples, temperature=temperature, seed=seed)
         sampled = [set(one.present) for one in drawn]
-        known = [name for name in findings if case.truth.get(name) in (PRESENT, ABSENT)]
-        false = any(name in greedy and case.truth[name] == ABSENT for name in known)
+        known = [name for name in findings if case.codes.get(name) in (PRESENT, ABSENT)]
+        false = any(name in greedy and case.codes[name] == ABSENT for name in known)
         group = "false finding stated" if false else "none stated"
         entropy = semantic_entropy([said & set(known) for said in sampled])
-        measured.append((group, case.name, entropy))
+        measured.append((group, case.patient, entropy))
         for name in known:
             part = f"{np.mean([name in said for said in sampled]):g}"
-            answers.append(Asked(case.name, group, name, case.truth[name], "report", "", part))
+            answers.append(Asked(case.id, group, name, case.codes[name], "report", "", part))
     shares = np.array([float(item.reading) for item in answers])
-    owner = [item.case for item in answers]
+    patients = {case.id: case.patient for case in found}
+    owner = [patients[item.case] for item in answers]
     agree = resampled(owner, np.maximum(shares, 1 - shares), seed=seed)
     rows = {("all cases", "agreement"): agree}
     for group in ("all cases", "false finding stated", "none stated"):
