@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.helpers import close_figures, golden, mini  # noqa: F401 (fixtures)
+from tests.helpers import close_figures, golden, mini, tiny_trace  # noqa: F401 (fixtures)
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity
 from workbench.radiograph import FitGeometry, InputContract, Radiograph

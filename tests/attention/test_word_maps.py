@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.attention import AttentionStack, by_head, by_layer, to_image
+from workbench.attention import AttentionStack, by_head, by_layer, to_image, without_sinks
 from workbench.errors import InputError, OptionError
 from workbench.trace import ImageMap
 
@@ -210,3 +210,42 @@ def test_mini_looks_at_the_finding_while_it_names_it(mini):
     lift = (found.values * inside).sum() / found.values.sum() / inside.mean()
     assert lift > 1.5
     found.plot(masks=mini.case.masks)
+
+
+# ---------------------------------------------------------------- sinks
+
+
+def with_sink(toy, sink: int) -> np.ndarray:
+    """Rows in which every token gives one patch of the second layer 0.9 of what it gives all."""
+    rows = toy.language()
+    patches = rows[1][..., toy.image]
+    share = patches.sum(-1, keepdims=True)
+    patches *= 0.1 * share / (share - patches[..., [sink]])
+    patches[..., sink] = 0.9 * share[..., 0]
+    rows[1][..., toy.image] = patches
+    return rows
+
+
+def test_a_sink_is_taken_out_and_its_share_goes_to_the_others(toy):
+    trace = toy.trace(with_sink(toy, 4))
+    plain = to_image(trace, "effusion", layer=1, head=1)
+    found = without_sinks(trace, "effusion", layer=1, head=1, above=3)
+    expected = np.delete(plain.values.ravel(), 4) * 10
+    assert found.values.ravel()[4] == 0
+    np.testing.assert_allclose(np.delete(found.values.ravel(), 4), expected, rtol=1e-5)
+    assert found.scores["image_share"] == pytest.approx(plain.scores["image_share"], rel=1e-5)
+    assert found.scores["sinks"] == 0.5 and found.settings["above"] == 3
+    assert found.method == "attention without sinks"
+
+
+def test_without_a_sink_nothing_changes(toy):
+    trace = toy.trace(with_sink(toy, 4))
+    for above, part in ((3, {"layer": 0}), (np.inf, {"layer": 1}), (99, {"head": 2})):
+        found = without_sinks(trace, "effusion", above=above, **part)
+        plain = to_image(trace, "effusion", **part)
+        np.testing.assert_allclose(found.values, plain.values, rtol=1e-6)
+
+
+def test_above_the_mean_is_above_1(toy):
+    with pytest.raises(OptionError, match="above must be more than 1"):
+        without_sinks(toy.trace(), above=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,8 @@ METHODS = {
     "integrated_gradients": {"most": 64},
     "grad_cam": {},
     "relevancy": {},
+    "attention_without_sinks": {},
+    "token_activation": {},
 }
 
 
@@ -122,6 +126,36 @@ def test_the_first_token_is_chosen_where_the_prompt_ends(traced, name):
         with torch.inference_mode():
             found = trace.model.decoder.norm(entered[:1])[0]
         torch.testing.assert_close(found, normed[-1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen2_5_vl", "paligemma"])
+def test_interventions_change_nothing_or_all(traced, name):
+    trace = traced(name)
+    model, image, made = trace.model, trace.image, trace.generation
+    other = wb.load_radiograph(np.random.default_rng(5).integers(0, 256, (116, 84), np.uint8))
+    none = wb.attention.ablate(trace, heads=[])
+    own = wb.attention.patch(trace, image, layer=1, positions="all")
+    for found in (none, own, wb.attention.patch(trace, image, heads=[(0, 1), (2, 4)])):
+        np.testing.assert_array_equal(found.before, found.after)
+        assert found.written.token_ids == made.token_ids
+    patched = wb.attention.patch(trace, other, layer=0, positions="all")
+    swapped = replace(trace, image=other, pixel_values=model.pixels(other)[0].numpy())
+    np.testing.assert_array_equal(
+        patched.after, wb.attention.ablate(swapped, heads=[], write=False).before
+    )
+    assert patched.text == model.report(other, max_new_tokens=6).text
+    shares, model.responder.engine.shares = model.responder.engine.shares, None
+    one, two = wb.attention.ablate(trace), wb.attention.ablate(swapped)
+    assert model.responder.engine.shares is None  # nothing is learned of a changed model
+    model.responder.engine.shares = shares
+    assert np.abs(one.before - two.before).max() > 1e-3
+    np.testing.assert_array_equal(one.after, two.after)
+    assert one.text == two.text
+    assert wb.attention.patch_lens(trace, ["clear lungs."]).grid == trace.layout.grid
+    if name == "qwen2_5_vl":  # of another grid
+        tall = wb.load_radiograph(np.zeros((116, 40), np.uint8))
+        with pytest.raises(InputError, match=r"other positions .* same size"):
+            wb.attention.patch(trace, tall, layer=0)
 
 
 @pytest.mark.parametrize("name", ["llava_next", "gemma3", "qwen2_5_vl", "paligemma"])

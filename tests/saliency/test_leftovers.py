@@ -23,6 +23,7 @@ WRONG = {
     "integrated_gradients": {"baseline": "white"},
     "integrated_gradients_patches": {"baseline": "white"},
     "grad_cam": {"layer": 2},
+    "token_activation": {"window": 2},
     "occlusion": {"stride": 7},
     "adaptive_occlusion": {"budget": 1},
     "kernel_shap": {"regions": (5, 5)},

@@ -14,9 +14,9 @@ Deviation: state 0 is the projector's output, before any layer; the last state i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from transformers import PreTrainedModel
 
 from workbench.attention.word_maps import draw_maps
 from workbench.backends import Reader
+from workbench.backends.attending import watch_states
 from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.attention import draw_tokens
@@ -147,27 +147,14 @@ class LogitLens:
     def plot_tokens(self, layer: int = -1, ax: Axes | None = None) -> Axes:
         """Write the likeliest piece of each patch over the radiograph; `layer` as in `map`."""
         passed = self._passed(layer)
+        title = f"Likeliest word at each patch, after {passed} of {self.layers} layers"
+        key = "pale: a guess among many; yellow: likely; bold: more likely than not"
         chance = self.probabilities[passed, :, 0].reshape(self.grid)
         cells = ImageMap(chance, self.geometry, self.image, "logit lens", "likeliest piece")
-        boxes = [cells.cell_box(*at) for at in np.ndindex(self.grid)]
-        return draw_tokens(
-            self.image.pixels,
-            boxes,
-            self.tokens[passed, :, 0].tolist(),
-            chance.ravel(),
-            title=f"Likeliest word at each patch, after {passed} of {self.layers} layers",
-            columns=self.grid[1],
-            ax=ax,
-        )
+        return draw_words(cells, self.tokens[passed, :, 0], ax, title=title, key=key)
 
     def _passed(self, layer: int) -> int:
-        passed = layer + self.layers + 1 if layer < 0 else layer
-        if not 0 <= passed <= self.layers:
-            raise OptionError(
-                f"layer is how many of {self.layers} layers were passed, from 0 to {self.layers} "
-                f"(or negative, from the last); got {layer}"
-            )
-        return passed
+        return passed_of(layer, self.layers)
 
     def __repr__(self) -> str:
         rows, columns = self.grid
@@ -177,6 +164,26 @@ class LogitLens:
     def _repr_html_(self) -> str:
         drawn = self.plot() if self.words else self.plot_tokens()
         return figure_html(drawn, "logit lens")
+
+
+def passed_of(layer: int, layers: int) -> int:
+    """Return how many layers were passed; negative counts from the last."""
+    passed = layer + layers + 1 if layer < 0 else layer
+    if not 0 <= passed <= layers:
+        raise OptionError(
+            f"layer is how many of {layers} layers were passed, from 0 to {layers} (or negative, "
+            f"from the last); got {layer}"
+        )
+    return passed
+
+
+def draw_words(sure: ImageMap, words: np.ndarray, ax: Axes | None, *, title: str, key: str) -> Axes:
+    """Write one word into each cell; for `sure` and `key` see `draw_tokens`."""
+    boxes = [sure.cell_box(*at) for at in np.ndindex(sure.grid)]
+    return draw_tokens(
+        sure.image.pixels, boxes, words.tolist(), sure.values.ravel(), title=title, key=key,
+        columns=sure.grid[1], ax=ax,
+    )  # fmt: skip
 
 
 @needs(READER)
@@ -199,8 +206,7 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     vocabulary = model.sizes.vocabulary
     if not isinstance(top, int) or not 1 <= top <= vocabulary:
         raise OptionError(f"top must be from 1 to {vocabulary} (the vocabulary), got {top!r}")
-    tokens = model.image_tokens(trace.image, trace.generation.prompt_ids)
-    image = tokens.image if tokens.shares is None else tokens.image[tokens.shares.argmax(0)]
+    image = places_of(trace)
     best, chance, columns = [], [], []
     with model.exclusive(), torch.inference_mode():
         for state in prompt_states(trace):
@@ -223,14 +229,32 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     )
 
 
+def places_of(trace: Trace) -> np.ndarray:
+    """Return for each cell of the grid the position of the token that shows most of it."""
+    tokens = trace.need_model().image_tokens(trace.image, trace.generation.prompt_ids)
+    return tokens.image if tokens.shares is None else tokens.image[tokens.shares.argmax(0)]
+
+
+def layer_states(model: Reader, run: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+    """Return the states (positions, H) that enter each layer during a run, and what it returns."""
+    seen: list[torch.Tensor] = []
+    with watch_states(model, lambda layer, start, states: seen.append(states[0])):
+        last = run()
+    return [*seen, last]
+
+
+def states_of(trace: Trace) -> list[torch.Tensor]:
+    """Return the states of all prompt positions after 0, 1, ... L layers; only the last normed."""
+    model, pixels = trace.need_model(), torch.tensor(trace.pixel_values)[None]
+    return layer_states(model, partial(model.last_states, pixels, trace.generation.prompt_ids))
+
+
 def prompt_states(trace: Trace) -> list[torch.Tensor]:
     """Return the normed states of all prompt positions after 0, 1, ... L layers, (positions, H)."""
     model = trace.need_model()
-    pixels = torch.tensor(trace.pixel_values)[None]
-    with _watched_layers(model.decoder) as states:
-        last = model.last_states(pixels, trace.generation.prompt_ids)
+    *entering, last = states_of(trace)
     norm = cast("torch.nn.LayerNorm", model.decoder.norm)
-    return [*(norm(state.to(device_of(norm)))[0] for state in states), last]
+    return [*(norm(state.to(device_of(norm))) for state in entering), last]
 
 
 def token_states(trace: Trace) -> list[Float[torch.Tensor, "n H"]]:
@@ -239,26 +263,9 @@ def token_states(trace: Trace) -> list[Float[torch.Tensor, "n H"]]:
     pixels = torch.tensor(trace.pixel_values)[None]
     with model.exclusive():
         model.prefill(pixels, text.prompt_ids)
-        with _watched_layers(model.decoder) as states:
-            model.force(pixels, text.prompt_ids, text.token_ids)
-    return [state[0, -len(text.token_ids) :] for state in states]
-
-
-@contextmanager
-def _watched_layers(decoder: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """Collect what enters each layer while the block runs.
-
-    transformers' own `output_hidden_states` hangs hooks on the model that it never takes off.
-    """
-    states: list[torch.Tensor] = []
-
-    def keep(module, args, kwargs) -> None:
-        states.append(args[0] if args else kwargs["hidden_states"])
-
-    with ExitStack() as hooks:
-        for layer in cast("torch.nn.ModuleList", decoder.layers):
-            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
-        yield states
+        read = partial(model.force, pixels, text.prompt_ids, text.token_ids)
+        *entering, _ = layer_states(model, read)
+    return [state[-len(text.token_ids) :] for state in entering]
 
 
 def read_state(model: Reader, state: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,19 @@ was looked at when the word was decided, not when it was read afterwards.
 What the image positions stand for by then is another matter: a patch token has passed the whole
 vision tower and may carry news of the entire radiograph; `vision_rollout` follows it down.
 Papers: Vaswani et al., NeurIPS 2017, arXiv 1706.03762, section 3.2 (the weights); for reading them
-as maps, Xu et al., ICML 2015, arXiv 1502.03044.
+as maps, Xu et al., ICML 2015, arXiv 1502.03044; sinks among image tokens, Kang et al., See What You
+Are Told, ICLR 2025, arXiv 2503.03321, section 4.
+Deviation: they know a sink by its massive activation in certain dimensions of the states, which are
+the base model's; here it is known by what it does, in the rows that were recorded. They write with
+the attention shared out anew, in heads that look at the image; here only the map is made from it,
+of all heads.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -23,7 +28,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from workbench.backends.levels import READER, needs
-from workbench.errors import check_one_of
+from workbench.errors import OptionError, check_one_of
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.page import figure_html
 from workbench.trace import AttentionRows, ImageMap, Selection, SelectionOptions, Trace
@@ -157,6 +162,54 @@ def to_image(
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
     return _map(trace, trace.layout.choose(phrase, **named), layer=layer, head=head, reduce=reduce)
+
+
+@needs(READER)
+def without_sinks(
+    trace: Trace,
+    phrase: str | Selection | None = None,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    reduce: str = "mean",
+    above: float = 10.0,
+    **named: Unpack[SelectionOptions],
+) -> ImageMap:
+    """Map the attention of a part of the text with sinks among the image tokens taken out.
+
+    A sink is looked at whatever is written: in its layer, half of the text's tokens or more give it
+    over `above` times what they give image tokens in the mean. What it got goes to the others, in
+    proportion, so that the image keeps its share in every row.
+
+    Args:
+        phrase, layer, head, reduce, **named: see `to_image`.
+        above: times the mean from which on a token is a sink; infinity takes none out.
+
+    Returns:
+        A map as that of `to_image`; `scores["sinks"]` is how many sinks a layer has in the mean.
+
+    Raises:
+        OptionError: above is not more than 1; else see `to_image`.
+    """
+    if not above > 1:
+        raise OptionError(f"above must be more than 1 (1 is the mean itself), got {above!r}")
+    selection = trace.layout.choose(phrase, **named)
+    span, rows = trace.layout.span("image").slice, trace.language.values.copy()
+    seen = rows[..., span]
+    usual = np.median(seen.mean(1, dtype=np.float32), axis=1)
+    sinks = usual > above * usual.mean(1, keepdims=True)
+    kept = seen * ~sinks[:, None, None]
+    rest = kept.sum(-1, keepdims=True)
+    factor = np.divide(seen.sum(-1, keepdims=True), rest, out=np.zeros_like(rest), where=rest > 0)
+    rows[..., span] = kept * factor
+    cleared = replace(trace, language=replace(trace.language, values=rows))
+    found = _map(cleared, selection, layer=layer, head=head, reduce=reduce)
+    return replace(
+        found,
+        method="attention without sinks",
+        scores={**found.scores, "sinks": float(sinks.sum(1).mean())},
+        settings={**found.settings, "above": above},
+    )
 
 
 @needs(READER)

@@ -1,4 +1,4 @@
-"""Watch, or replace, the attention of any transformers model, and leave nothing behind.
+"""Watch, or replace, attention and states of any transformers model, and leave nothing behind.
 
 One attention function and its mask function are registered under a name of their own, every
 configuration of the model is pointed at it, and both are taken away when the block ends, however it
@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -41,6 +42,8 @@ class Call:
         scaling: factor on the scores.
         causal: whether query i of Q may look at keys up to K - Q + i only.
         softcap: scores s become softcap * tanh(s / softcap); None where they stay.
+        start: place of the first query in the decoder's sequence; what was read before is kept.
+        usual: computes the output (B, Q, heads, D) that the layer would have by itself.
     """
 
     layer: int
@@ -52,6 +55,8 @@ class Call:
     scaling: float
     causal: bool
     softcap: float | None = None
+    start: int = 0
+    usual: Callable[[], torch.Tensor] = torch.Tensor
 
     __repr__ = short_repr
 
@@ -65,6 +70,10 @@ class Watched(Protocol):
 
 #: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.
 Watcher = Callable[[Call], torch.Tensor | None]
+
+#: Sees the number of a layer of the decoder, the place of the first position in the sequence, and
+#: the states (B, Q, H) that enter the layer; returns states to put in their stead, or None.
+StateWatcher = Callable[[int, int, torch.Tensor], torch.Tensor | None]
 
 
 @contextmanager
@@ -89,6 +98,11 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
         tower = "language" if id(module) in inside else "vision"
         own, seen = getattr(module, "layer_idx", None), numbers[tower]
         layer = own if own is not None else seen.setdefault(id(module), len(seen))
+
+        def plain():
+            base = _function(usual.get(id(module.config), "sdpa"), module)
+            return base(module, query, key, value, attention_mask, **options)
+
         causal = options.get("is_causal")
         if causal is None:
             causal = getattr(module, "is_causal", tower == "language")
@@ -97,12 +111,11 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
             scaling=options.get("scaling") or query.shape[-1] ** -0.5,
             causal=bool(causal) and query.shape[2] > 1,
             softcap=options.get("softcap"),
+            start=start[0] if tower == "language" else 0,
+            usual=lambda: plain()[0],
         )  # fmt: skip
         output = watcher(call)
-        if output is not None:
-            return output, None
-        base = _function(usual.get(id(module.config), "sdpa"), module)
-        return base(module, query, key, value, attention_mask, **options)
+        return plain() if output is None else (output, None)
 
     # An implementation without a mask function of its own gets masks as the caller gave them.
     masks = ALL_MASK_ATTENTION_FUNCTIONS.get(decoder.config._attn_implementation or "sdpa")
@@ -112,12 +125,49 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
             AttentionMaskInterface.register(name, masks)
         for config in configs:
             config._attn_implementation = name
-        yield
+        with _places(decoder) as start:
+            yield
     finally:
         for config, implementation in zip(configs, before, strict=True):
             config._attn_implementation = implementation
         AttentionInterface._global_mapping.pop(name, None)
         AttentionMaskInterface._global_mapping.pop(name, None)
+
+
+@contextmanager
+def watch_states(model: Watched, watcher: StateWatcher) -> Iterator[None]:
+    """Show what enters each layer of a model's decoder to a watcher while the block runs.
+
+    transformers' own `output_hidden_states` hangs hooks on the model that it never takes off.
+    """
+
+    def see(layer: int, module: nn.Module, args: tuple, options: dict[str, Any]):
+        states = watcher(layer, start[0], args[0] if args else options["hidden_states"])
+        if states is None:
+            return None
+        return ((states, *args[1:]), options) if args else ((), options | {"hidden_states": states})
+
+    with _places(model.decoder) as start, ExitStack() as hooks:
+        for number, layer in enumerate(cast(nn.ModuleList, model.decoder.layers)):
+            hook = layer.register_forward_pre_hook(partial(see, number), with_kwargs=True)
+            hooks.callback(hook.remove)
+        yield
+
+
+@contextmanager
+def _places(decoder: PreTrainedModel) -> Iterator[list[int]]:
+    """Hold, in a list of one, how many positions were read before those that a decoder reads."""
+    start = [0]
+
+    def count(module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
+        cache = options.get("past_key_values")
+        start[0] = 0 if cache is None else int(cache.get_seq_length())
+
+    hook = decoder.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield start
+    finally:
+        hook.remove()
 
 
 def _chooses(part: nn.Module) -> bool:
@@ -131,11 +181,14 @@ def _function(name: str, module: nn.Module) -> Callable:
     return sys.modules[type(module).__module__].eager_attention_forward
 
 
-def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
+def attention_rows(
+    call: Call, last: int | None = None, *, hidden: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return softmax rows (B, heads, last, K) of a call, as eager attention computes them.
 
     float32 and differentiable. Every row sums to 1, the causal mask is applied before the softmax,
     and a row that may look nowhere (padding) is uniform. `last` queries are read; all when None.
+    Keys that are `hidden` (last, K) from a query get exactly nothing.
     """
     query = call.query if last is None else call.query[:, :, -last:]
     batch, heads, rows, width = query.shape
@@ -155,7 +208,7 @@ def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
         keys_at = torch.arange(length, device=scores.device)
         queries_at = keys_at[length - rows :]
         scores = scores.masked_fill(keys_at[None] > queries_at[:, None], lowest)
-    return scores.softmax(-1)
+    return (scores if hidden is None else scores.masked_fill(hidden, lowest)).softmax(-1)
 
 
 def own_value(call: Call) -> torch.Tensor:

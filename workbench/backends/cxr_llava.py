@@ -98,8 +98,10 @@ class CxrLlavaReader(Reader):
     def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         return self.network.encode_image(pixels)[0]
 
-    def last_states(self, pixels: Pixels, prompt_ids: Sequence[int]) -> Float[torch.Tensor, "T D"]:
+    def last_states(
+        self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int] = ()
+    ) -> Float[torch.Tensor, "T D"]:
         device = self.decoder.embed_tokens.weight.device
-        ids = torch.tensor([list(prompt_ids)], device=device)
+        ids = torch.tensor([[*prompt_ids, *tokens]], device=device)
         embeds = self.network.splice(ids, self.network.encode_image(pixels).to(device))
         return self.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state[0]

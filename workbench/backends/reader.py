@@ -286,8 +286,10 @@ class Reader(Writer):
         """Return an image as the rows that stand for it in the decoder's sequence."""
 
     @abstractmethod
-    def last_states(self, pixels: Pixels, prompt_ids: Sequence[int]) -> Float[torch.Tensor, "T D"]:
-        """Run the decoder over a whole prompt, and return what its head would read."""
+    def last_states(
+        self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int] = ()
+    ) -> Float[torch.Tensor, "T D"]:
+        """Run the decoder over a whole prompt and given tokens; return what its head would read."""
 
     def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
         """Return the float32 logits of states in front of the head."""
@@ -354,5 +356,5 @@ class Reader(Writer):
         self.responder.engine.prefixes.clear()
 
     def other_weights(self) -> AbstractContextManager[None]:
-        """Keep what was computed with these weights apart while others are in their place."""
-        return self.responder.engine.prefixes.set_aside()
+        """Keep what was computed apart while other weights, or changed ones, are in their place."""
+        return self.responder.engine.set_aside()

@@ -216,13 +216,16 @@ class Vlm:
         rows = self.embeddings(self.inputs(pixels), ids)[0]
         return rows[[n for n, one in enumerate(ids) if one == self.image_id]]
 
-    def last_states(self, pixels: Pixels, prompt_ids: Sequence[int]) -> Float[torch.Tensor, "T D"]:
+    def last_states(
+        self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int] = ()
+    ) -> Float[torch.Tensor, "T D"]:
+        text = self.text_inputs((*prompt_ids, *tokens), written=len(tokens))
         seen: list[torch.Tensor] = []
         hook = self.decoder.register_forward_hook(
             lambda module, args, output: seen.append(output.last_hidden_state)
         )
         try:
-            self.network(**self.inputs(pixels), **self.text_inputs(prompt_ids), use_cache=False)
+            self.network(**self.inputs(pixels), **text, use_cache=False)
         finally:
             hook.remove()
         return seen[0][0]

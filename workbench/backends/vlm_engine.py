@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
@@ -112,6 +113,15 @@ class VlmEngine(Engine):
             every, count = (*ids, *tokens[:-1]), len(tokens)
             start = _copied(cast(Any, start))
             return self.vlm.read(inputs, every, written=count - 1, last=count, start=start).logits
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        known, self.shares = self.shares, bool(self.shares)  # not to be tried meanwhile
+        try:
+            with super().set_aside():
+                yield
+        finally:
+            self.shares = known
 
     def _key(self, pixels: torch.Tensor, ids: Sequence[int]) -> tuple:
         return pixels_sha256(pixels), self.split(ids)[0]

@@ -142,6 +142,7 @@ def draw_tokens(
     chance: np.ndarray,
     *,
     title: str,
+    key: str,
     columns: int,
     ax: Axes | None = None,
 ) -> Axes:
@@ -150,7 +151,8 @@ def draw_tokens(
     Args:
         pixels: (H, W) in [0, 1].
         boxes: (left, top, right, bottom) in pixels.
-        chance: probability of each, in [0, 1].
+        chance: probability of each, or how sure it is, in [0, 1].
+        key: what the looks of a word mean.
         columns: boxes in a row, for the size of a new figure.
     """
     if ax is None:
@@ -165,7 +167,6 @@ def draw_tokens(
         look |= {"ha": "center", "va": "center", "path_effects": outline}
         x, y = (left + right) / 2, (top + bottom) / 2
         ax.text(x, y, word, parse_math=False, clip_on=True, **look)
-    key = "pale: a guess among many; yellow: likely; bold: more likely than not"
     ax.set_xlabel(key, fontsize=11.5, color=MUTED, loc="left")
     return ax
 

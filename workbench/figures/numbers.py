@@ -85,6 +85,7 @@ METHOD_NAMES = {
     "smoothgrad": "SmoothGrad",
     "integrated_gradients_patches": "integrated gradients (patches)",
     "grad_cam": "Grad-CAM",
+    "token_activation": "token activation map",
     "kernel_shap": "kernel SHAP",
 }
 

@@ -195,6 +195,10 @@ class Engine:
         """Keep the model to one thread while something other than a step runs on it."""
         return self._lock
 
+    def set_aside(self) -> AbstractContextManager[None]:
+        """Forget what was computed while a block runs, and know it again at its end."""
+        return self.prefixes.set_aside()
+
     @torch.inference_mode()
     def force(
         self, pixel_values: torch.Tensor, ids: Sequence[int], tokens: Sequence[int]

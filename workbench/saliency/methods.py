@@ -11,7 +11,7 @@ import workbench.attention as attention
 from workbench.backends.levels import READER, WRITER, needs
 from workbench.backends.reader import Reader
 from workbench.errors import OptionError, unknown_name
-from workbench.saliency import gradients, perturbation
+from workbench.saliency import activation, gradients, perturbation
 
 _LOGPROB = "change of log-probability"
 
@@ -58,6 +58,10 @@ _TABLE = (
         paper="Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
     ),
     Method(
+        "attention_without_sinks", attention.without_sinks, "share of attention", recorded=True,
+        paper="Kang et al. 2025, arXiv 2503.03321; sinks by the recorded rows",
+    ),
+    Method(
         "rollout", attention.rollout, "share of attention", recorded=True, patchwise=True,
         paper="Abnar & Zuidema 2020, arXiv 2005.00928",
     ),
@@ -86,6 +90,10 @@ _TABLE = (
     Method(
         "grad_cam", gradients.grad_cam, "weighted activation", layer="last vision block",
         paper="Selvaraju et al. 2017, arXiv 1610.02391",
+    ),
+    Method(
+        "token_activation", activation.token_activation, "activation above that of earlier words",
+        layer="last layer of the language model", paper="Li et al. 2025 (TAM), arXiv 2506.23270",
     ),
     Method(
         "occlusion", perturbation.occlusion, _LOGPROB, signed=True, level=WRITER,

@@ -236,7 +236,8 @@ class Scorer(PixelScorer):
     """The score of a target for any pixels.
 
     Attributes:
-        base: (1, 1, S, S), the pixels of the trace, or what its model sees of them (`Reader.view`).
+        pixels: (1, 1, H, W) of the trace.
+        base: (1, 1, S, S), the same, or what its model sees of them (`Reader.view`).
         queries: positions of the whole sequence whose outputs decide the phrase's tokens.
         tokens: where the image's tokens stand in the sequence, and lie in the image.
     """
@@ -249,7 +250,7 @@ class Scorer(PixelScorer):
         self.target, self.name = target, target.name
         self.prompt = trace.generation.prompt_ids
         self.tokens = model.image_tokens(trace.image, self.prompt)
-        pixels = torch.from_numpy(trace.pixel_values).unsqueeze(0)
+        self.pixels = pixels = torch.from_numpy(trace.pixel_values).unsqueeze(0)
         self.view = model.view(pixels)
         # a view's pixels become inputs, which go where the text goes
         if self.view is None:

@@ -212,7 +212,10 @@ class Side:
 
 
 #: Methods that take about one pass of the model: computed as soon as a word is chosen.
-PROMPT = ("attention", "rollout", "relevancy", "input_x_gradient", "grad_cam")
+PROMPT = (
+    "attention", "attention_without_sinks", "rollout", "relevancy", "input_x_gradient", "grad_cam",
+    "token_activation",
+)  # fmt: skip
 
 
 def method_list(sha256: str) -> list[dict[str, Any]]:
