@@ -120,7 +120,7 @@ def test_a_finding_of_another_phantom_is_put_into_the_report(mini):
     frame = found.to_frame()
     assert frame["token"].tolist() == list(mini.trace.generation.tokens)
     np.testing.assert_allclose(frame["after"] - frame["before"], frame["change"])
-    assert "pneumothorax" in repr(found) and "states that enter layer 0" in found.what
+    assert "pneumothorax" in repr(found) and "States that enter layer 0, from phantom" in found.what
     assert "<b>Now:</b>" in found._repr_html_() and found.settings["layer"] == 0
     axes = found.plot()
     assert axes.get_title("left") == found.what

@@ -157,7 +157,7 @@ def test_contrasts_that_say_nothing(method, tiny_trace):
 
 def test_unknown_method_lists_the_known_ones(tiny_trace):
     with pytest.raises(
-        OptionError, match="unknown method 'lime'; expected one of: attention, roll"
+        OptionError, match="unknown method 'lime'; expected one of: attention, attention_wi"
     ):
         explain(tiny_trace, token=1, method="lime")
     target = make_target(tiny_trace, tiny_trace.select(token=1))
@@ -200,7 +200,7 @@ def test_quantised_model_gives_no_gradients_but_can_be_occluded(method, tiny_tra
     network = tiny_trace.model.network
     monkeypatch.setattr(network, "is_quantized", True, raising=False)
     options = CHEAP.get(method, {})
-    if method in ("occlusion", "adaptive_occlusion", "kernel_shap"):
+    if method in ("occlusion", "adaptive_occlusion", "kernel_shap", "token_activation"):
         assert np.ptp(explain(tiny_trace, token=2, method=method, **options).values) > 0
         return
     with pytest.raises(InputError, match="use method='occlusion' or 'kernel_shap'"):

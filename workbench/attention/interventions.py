@@ -37,8 +37,6 @@ from workbench.figures.page import SMALL, card
 from workbench.figures.tables import html_table
 from workbench.figures.words import FULL, plot_words, words_html
 from workbench.generation import Generation
-from workbench.generation.engine import Request
-from workbench.generation.responder import Job
 from workbench.imaging.load import as_radiograph
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.radiograph import Radiograph
@@ -105,11 +103,11 @@ class Intervention:
         return pd.DataFrame(columns | {"change": self.change}).rename_axis("position")
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the original text word by word: pink where the change made a word less likely."""
+        """Draw the original text word by word: pink where it became less likely, green likelier."""
         words, values = self._words
         return plot_words(
             [word.text for word in words], values, ax, title=self.what,
-            label="change of log-probability [nats]", note=RESEARCH_NOTICE,
+            label="change [nats]", note=RESEARCH_NOTICE,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -160,13 +158,13 @@ def ablate(
     model = trace.need_model()
     chosen = _chosen(model.sizes, layers, heads)
     tokens = model.image_tokens(trace.image, trace.generation.prompt_ids)
-    image = _image_places(model, tokens)
+    image = np.concatenate((tokens.image, tokens.blind))
 
     def edit(call: Call) -> torch.Tensor | None:
         own = chosen.get(call.layer) if call.tower == "language" else None
         return None if own is None else _ablated(call, own, image if how == "image" else None)
 
-    what = "attention to the image" if how == "image" else "output"
+    what = "Attention to the image" if how == "image" else "Output"
     return _intervened(
         trace, watch_attention(model, edit), f"{what} taken from {_named(chosen, model.sizes)}",
         write, {"how": how, "heads": _pairs(chosen)},
@@ -204,16 +202,16 @@ def patch(
         raise OptionError("name either a layer, whose states are patched, or heads")
     model, other = trace.need_model(), as_radiograph(image)
     tokens = model.image_tokens(trace.image, trace.generation.prompt_ids)
-    places = _patched_places(model, tokens, positions)
+    places = _patched_places(tokens, positions)
     _check_places(trace, tokens, other)
     if layer is None:
         chosen = _chosen(model.sizes, None, heads)
-        at, what = {"heads": _pairs(chosen)}, f"output of {_named(chosen, model.sizes)}"
+        at, what = {"heads": _pairs(chosen)}, f"Output of {_named(chosen, model.sizes)}"
     else:
         number = layer + model.sizes.layers if layer < 0 else layer
         if not 0 <= number < model.sizes.layers:
             raise OptionError(f"layers go from 0 to {model.sizes.layers - 1}, got {layer}")
-        chosen, at, what = number, {"layer": number}, f"states that enter layer {number}"
+        chosen, at, what = number, {"layer": number}, f"States that enter layer {number}"
     donors: dict[int, list[torch.Tensor]] = {}
     _read(trace, model.processor(other)[None], _watched(model, chosen, partial(_keep, donors)))
     values = {number: torch.cat(parts) for number, parts in donors.items()}
@@ -226,7 +224,7 @@ def patch(
 
     source = other.contract.source
     return _intervened(
-        trace, _watched(model, chosen, put), f"{what} from {source}", write,
+        trace, _watched(model, chosen, put), f"{what}, from {source}", write,
         {**at, "positions": places.tolist(), "source": source},
     )  # fmt: skip
 
@@ -292,11 +290,7 @@ def _read(
         logits = model.force(pixels, made.prompt_ids, made.token_ids)
         chosen = torch.tensor(made.token_ids, device=logits.device)[:, None]
         logprobs = logits.log_softmax(-1).gather(1, chosen)[:, 0].cpu().numpy()
-        if not write:
-            return logprobs, None
-        request = Request(pixels, made.prompt_ids, made.settings)
-        job = Job(request, made.prompt, made.task, made.source, made.warnings)
-        return logprobs, model.responder.answer(job)
+        return logprobs, model.write_again(pixels, made) if write else None
 
 
 def _intervened(
@@ -353,16 +347,9 @@ def _counted(what: str, names: list[str]) -> str:
     return f"{what}{'s' * (len(names) > 1)} {', '.join(names)}" if names else f"no {what}"
 
 
-def _image_places(model: Reader, tokens: ImageTokens) -> np.ndarray:
-    """Return every position of the image, those that see none of it (padding) too."""
-    marks = np.array(tokens.words[0]) == model.responder.engine.image_id
-    return np.concatenate((tokens.image, tokens.before[marks])).astype(int)
-
-
-def _patched_places(
-    model: Reader, tokens: ImageTokens, positions: str | Sequence[int]
-) -> np.ndarray:
-    every, image = np.arange(int(tokens.behind[-1]) + 1), _image_places(model, tokens)
+def _patched_places(tokens: ImageTokens, positions: str | Sequence[int]) -> np.ndarray:
+    every = np.arange(int(tokens.behind[-1]) + 1)
+    image = np.concatenate((tokens.image, tokens.blind))
     if isinstance(positions, str):
         check_one_of("positions", positions, POSITIONS)
         named = {"all": every, "image": np.sort(image), "text": np.setdiff1d(every, image)}

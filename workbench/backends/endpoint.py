@@ -363,3 +363,4 @@ class EndpointWriter(Reader):
     tokenizer = end_ids = property(_closed)
     geometry = image_tokens = prompt_ids = image_rows = split = prefill = _closed
     force = read_with = other_weights = last_states = read_out = view = under = _closed
+    write_again = _closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from workbench._repr import short_repr
 from workbench.backends.placing import View
 from workbench.errors import OptionError
-from workbench.generation.engine import Guide
+from workbench.generation.engine import Guide, Request
 from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Job, Reading, Responder
 from workbench.generation.result import Generation, ModelIdentity
@@ -69,6 +69,7 @@ class ImageTokens:
         shares: (image tokens, cells) float32, how each token is spread over the cells; rows sum to
             1. None where token n is cell n.
         words: ids of the text at `before` and at `behind`.
+        blind: those of `before` that are image tokens too, but see no part of it (padding).
     """
 
     before: np.ndarray
@@ -78,6 +79,7 @@ class ImageTokens:
     geometry: FitGeometry
     words: tuple[tuple[int, ...], tuple[int, ...]]
     shares: np.ndarray | None = None
+    blind: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     __repr__ = short_repr
 
@@ -327,6 +329,12 @@ class Reader(Writer):
             (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
         """
         return self.responder.engine.force(pixels, prompt_ids, tokens)
+
+    def write_again(self, pixels: Pixels, made: Generation) -> Generation:
+        """Write to the prompt of a text once more, with the same settings, about given pixels."""
+        request = Request(pixels, made.prompt_ids, made.settings)
+        job = Job(request, made.prompt, made.task, made.source, made.warnings)
+        return self.responder.answer(job)
 
     def read_with(
         self,

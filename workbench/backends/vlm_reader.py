@@ -105,8 +105,9 @@ class VlmReader(Vlm, Reader):
         before, behind = np.setdiff1d(within, image_at), np.arange(len(within), len(ids))
         words = tuple(ids[before].tolist()), tuple(ids[behind].tolist())
         return ImageTokens(
-            before, image_at, behind, placed.grid, placed.geometry, words, None if plain else shares
-        )
+            before, image_at, behind, placed.grid, placed.geometry, words,
+            None if plain else shares, tokens[~seeing],
+        )  # fmt: skip
 
     def view(self, pixels: Pixels) -> View:
         placed = self.placement(pixels)

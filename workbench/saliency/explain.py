@@ -53,14 +53,14 @@ def explain(
     """Return a map of where in the image a part of the text comes from.
 
     Args:
-        trace: a run; all methods but "attention" and "rollout" need its model.
+        trace: a run; all methods but those that read its attention need its model.
         phrase: words of the text, or a selection. The whole text when nothing is named.
         method: one of `METHODS`.
         contrast: words in the place of the phrase to weigh it against.
         **options: finding, sentence, word, token and occurrence name the part as in `Trace.select`;
             all others are of the method. A finding is explained as the sentence that states it
-            against its opposite, see `make_target`; methods that read attention take the sentence
-            alone.
+            against its opposite, see `make_target`; methods that read attention or activations take
+            the sentence alone.
 
     Returns:
         A map with a caution where the method failed a check with this model. Its settings hold
@@ -101,7 +101,7 @@ def explain_target(
         geometry=trace.layout.geometry,
         image=trace.image,
         method=method_name(chosen.name),
-        target=target.name,
+        target=target.name if chosen.contrasted else target.selection.shown,
         unit=chosen.unit,
         signed=chosen.signed,
         layer=found.layer or chosen.layer,

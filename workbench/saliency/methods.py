@@ -25,6 +25,7 @@ class Method:
         unit: what a value is; where `signed`, values below 0 speak against the target.
         recorded: reads attention from the trace and needs no model.
         patchwise: defined where the vision tower is one stack over the patches of the whole image.
+        contrasted: weighs a target against its contrast; others take its words alone.
         layer, head: which ones, in words.
         options: fixed options of this name.
         level: of the model that it needs; "writer" where it only changes the image.
@@ -37,6 +38,7 @@ class Method:
     paper: str = ""
     recorded: bool = False
     patchwise: bool = False
+    contrasted: bool = True
     layer: str = "whole model"
     head: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +95,8 @@ _TABLE = (
     ),
     Method(
         "token_activation", activation.token_activation, "activation above that of earlier words",
-        layer="last layer of the language model", paper="Li et al. 2025 (TAM), arXiv 2506.23270",
+        contrasted=False, layer="last layer of the language model",
+        paper="Li et al. 2025 (TAM), arXiv 2506.23270",
     ),
     Method(
         "occlusion", perturbation.occlusion, _LOGPROB, signed=True, level=WRITER,
