@@ -88,6 +88,7 @@ def test_methods_that_failed_the_randomisation_check_carry_their_caution(explore
     assert methods["relevancy"]["caution"] is None
     assert [name for name, method in methods.items() if method["layers"]] == [
         "attention",
+        "attention_without_sinks",
         "rollout",
     ]
 
