@@ -244,6 +244,19 @@ def test_table():
     assert {"fitted", "measured", "detectors", "reliability"} == set(result["split"])
 
 
+def test_what_the_probe_adds_is_paired_with_the_combination():
+    cases, options = made_cases(), {"seed": 5, "provenance": {}, "resamples": 20}
+    calibration = Calibration.fit(cases, sha256="")
+    table = tabulate(cases, calibration=calibration, with_probe=calibration, **options)
+    assert table.with_probe.auroc == table.combination.auroc
+    result = table.to_dict()
+    assert result["probe_adds"] == {"difference": 0, "low": 0, "high": 0}
+    assert result["combination_with_probe"]["auroc"] == 1
+    assert "combination with linear probe" in str(table)
+    alone = tabulate(cases, calibration=calibration, **options).to_dict()
+    assert alone["combination_with_probe"] is None and alone["probe_adds"] is None
+
+
 def test_existing_combinations_take_what_they_took():
     assert COMBINED[-1] == "finding frequency" and len(COMBINED) == 17
     found = Calibration.fit(made_cases(), sha256="")

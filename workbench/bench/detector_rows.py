@@ -6,7 +6,7 @@ Source: average precision as in scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,14 @@ from sklearn.metrics import average_precision_score
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, alone, area_estimate, grouped_weights
-from workbench.hallucination.calibration import Calibration, JudgedCase, Statements, reliability
+from workbench.hallucination.calibration import (
+    COMBINED,
+    Calibration,
+    JudgedCase,
+    Statements,
+    cross_fitted,
+    reliability,
+)
 from workbench.hallucination.detectors import (
     AUGMENTED_POLLING,
     DETECTORS,
@@ -23,7 +30,7 @@ from workbench.hallucination.detectors import (
     LINEAR_PROBE,
     LOGPROB,
 )
-from workbench.hallucination.linear_probe import LinearProbe
+from workbench.hallucination.linear_probe import STRENGTH, LinearProbe
 
 HELD_OUT = "combination (fitted on other patients)"
 HELD_OUT_PROBE = f"{LINEAR_PROBE} (fitted on other patients)"
@@ -95,8 +102,8 @@ class Split:
     """A combination and a linear probe, fitted on some patients and measured on the others.
 
     Attributes:
-        rows: both (the probe where states were read), and beside them, on the same statements,
-            `CHOSEN`, the token log-probability and the length of the report.
+        rows: both (where states were read, the combination takes the probe), and beside them, on
+            the same statements, `CHOSEN`, the token log-probability and the length of the report.
         reliability: of this combination, on the measured part.
     """
 
@@ -191,7 +198,8 @@ def split_patients(
     ]
     first, second = (Statements.of(part, policy) for part in parts)
     try:
-        combination = Calibration.fit(parts[0], sha256="", policy=policy)
+        first, second = _probed(first, second)
+        combination = Calibration.fit(first, sha256="", detectors=_known(first))
     except InputError:  # too few of them
         return None
     if second.false.all() or not second.false.any():
@@ -201,9 +209,8 @@ def split_patients(
     taken = np.stack([columns[name] for name in combination.detectors], axis=1)
     probabilities = combination.probability(taken)
     rows = [measure.row(HELD_OUT, probabilities)]
-    if first.states.size and second.states.size:
-        probe = LinearProbe.fit(first.states, first.false, sha256="")
-        rows.append(measure.row(HELD_OUT_PROBE, probe.score(second.states)))
+    if LINEAR_PROBE in combination.detectors:
+        rows.append(measure.row(HELD_OUT_PROBE, columns[LINEAR_PROBE]))
     rows += [measure.row(name, columns[name]) for name in (CHOSEN, LOGPROB, LENGTH)]
     return Split(
         fitted=Part.of(first),
@@ -211,3 +218,30 @@ def split_patients(
         rows=tuple(rows),
         reliability=reliability(probabilities, second.false),
     )
+
+
+def _known(found: Statements) -> list[str]:
+    """Return what a combination may take: `COMBINED` and the probe, where they were run."""
+    at = {name: column for name, column in columns_of(found).items() if not np.isnan(column).any()}
+    return [name for name in (*COMBINED, LINEAR_PROBE) if name in at]
+
+
+def _probed(first: Statements, second: Statements) -> tuple[Statements, Statements]:
+    """Put a probe fitted on the first part in the place of any other, in both.
+
+    On the statements that it is fitted on it is cross-fitted, so that a combination of the first
+    part takes it for no better than it is on the second.
+    """
+    if not first.states.size or not second.states.size:
+        return _with(first, np.nan), _with(second, np.nan)
+    fitted = cross_fitted(first.states, first.false, first.patient, strength=STRENGTH)
+    if fitted is None:
+        raise InputError("too few patients to fit on; give more cases")
+    probe = LinearProbe.fit(first.states, first.false, sha256="")
+    return _with(first, np.log(fitted / (1 - fitted))), _with(second, probe.score(second.states))
+
+
+def _with(found: Statements, column: np.ndarray | float) -> Statements:
+    scores = found.scores.copy()
+    scores[:, DETECTORS.index(LINEAR_PROBE)] = column
+    return replace(found, scores=scores)

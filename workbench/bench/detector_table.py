@@ -28,6 +28,7 @@ from workbench.figures.estimates import plot_rates, plot_reliability
 from workbench.figures.numbers import fixed
 from workbench.hallucination.calibration import (
     COMBINED,
+    WITH_PROBE,
     Calibration,
     JudgedCase,
     Statements,
@@ -38,6 +39,7 @@ from workbench.hallucination.detectors import FREQUENCY, LENGTH, LOGPROB, SENTEN
 
 CROSS_FITTED = "combination (cross-fitted)"
 CALIBRATED = "combination (fitted on other seeds)"
+PROBED = f"{WITH_PROBE} (fitted on other seeds)"
 
 #: Baselines that a detector must beat.
 BASELINES = (
@@ -52,6 +54,8 @@ class DetectorTable(BenchTable):
     Attributes:
         rows: single detectors, best first; undefined ones last.
         combination: None where too few statements allow none.
+        with_probe: the shipped combination that also takes the linear probe; None where none is.
+        probe_adds: area of that minus that of `combination`, on the same resamples.
         best: the best single detector that is no baseline.
         baseline: the best of the token log-probabilities.
         against_logprob: area of `best` minus that of `baseline`, on the same resamples.
@@ -73,6 +77,8 @@ class DetectorTable(BenchTable):
 
     rows: tuple[DetectorRow, ...]
     combination: DetectorRow | None
+    with_probe: DetectorRow | None
+    probe_adds: Estimate | None
     best: str
     baseline: str
     against_logprob: Estimate
@@ -91,14 +97,16 @@ class DetectorTable(BenchTable):
 
     @property
     def _all(self) -> tuple[DetectorRow, ...]:
-        """Single detectors, then the combination."""
-        return (*self.rows, *((self.combination,) if self.combination else ()))
+        """Single detectors, then the combinations."""
+        return (*self.rows, *filter(None, (self.combination, self.with_probe)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "detectors": [row.to_dict() for row in self.rows],
             "combination": self.combination.to_dict() if self.combination else None,
+            "combination_with_probe": self.with_probe and self.with_probe.to_dict(),
+            "probe_adds": self.probe_adds and _ends(self.probe_adds),
             "against_logprob": self._difference(self.best, self.against_logprob),
             "chosen_against_logprob": self._difference(CHOSEN, self.chosen_against_logprob),
             "against_length": self._difference(self.best, self.against_length, LENGTH),
@@ -116,8 +124,7 @@ class DetectorTable(BenchTable):
         }
 
     def _difference(self, detector: str, found: Estimate, baseline: str = "") -> dict[str, Any]:
-        ends = {"difference": found.value, "low": found.low, "high": found.high}
-        return {"detector": detector, "baseline": baseline or self.baseline} | ends
+        return {"detector": detector, "baseline": baseline or self.baseline} | _ends(found)
 
     def _of(self, finding: str) -> dict[str, Any]:
         """Return the counts of one finding, and the area of the combination or the best row."""
@@ -163,6 +170,10 @@ class DetectorTable(BenchTable):
         return ax
 
 
+def _ends(found: Estimate) -> dict[str, Any]:
+    return {"difference": found.value, "low": found.low, "high": found.high}
+
+
 def tabulate(
     cases: Sequence[JudgedCase],
     *,
@@ -170,14 +181,16 @@ def tabulate(
     provenance: Mapping[str, Any],
     resamples: int = 1000,
     calibration: Calibration | None = None,
+    with_probe: Calibration | None = None,
     source: str = "",
     policy: str = "joint-definite",
     fit: float = 0.5,
 ) -> DetectorTable:
     """Make the table of judged cases, at least one statement among them.
 
-    Patients are resampled, each domain in itself. The calibration must be of these weights and
-    fitted on other cases; None cross-fits one. For policy and fit see `benchmark_hallucination`.
+    Patients are resampled, each domain in itself. Calibrations must be of these weights and fitted
+    on other cases; without the first one is cross-fitted, without the second none is shown. Policy
+    and fit are those of `benchmark_hallucination`.
     """
     found = Statements.of(cases, policy)
     measure = Measure.of(cases, found, seed=seed, resamples=resamples)
@@ -187,9 +200,12 @@ def tabulate(
     baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
     best = next(row.detector for row in rows if row.detector not in BASELINES)
     name, probabilities = _combined(columns, found, calibration)
+    probed = None if with_probe is None else _applied(columns, with_probe)
     return DetectorTable(
         rows=tuple(rows),
         combination=measure.row(name, probabilities) if len(probabilities) else None,
+        with_probe=None if probed is None else measure.row(PROBED, probed),
+        probe_adds=None if probed is None else measure.area(probed, minus=probabilities),
         best=best,
         baseline=baseline,
         against_logprob=measure.area(columns[best], minus=columns[baseline]),
@@ -218,8 +234,11 @@ def _combined(
     columns: Mapping[str, np.ndarray], found: Statements, calibration: Calibration | None
 ) -> tuple[str, np.ndarray]:
     if calibration is not None:
-        taken = np.stack([columns[name] for name in calibration.detectors], axis=1)
-        return CALIBRATED, calibration.probability(taken)
+        return CALIBRATED, _applied(columns, calibration)
     known = [columns[name] for name in COMBINED if not np.isnan(columns[name]).any()]
     fitted = cross_fitted(np.stack(known, axis=1), found.false, found.patient)
     return CROSS_FITTED, np.zeros(0) if fitted is None else fitted
+
+
+def _applied(columns: Mapping[str, np.ndarray], calibration: Calibration) -> np.ndarray:
+    return calibration.probability(np.stack([columns[n] for n in calibration.detectors], axis=1))

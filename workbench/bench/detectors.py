@@ -32,6 +32,7 @@ from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import find_policy
 from workbench.findings import NOT_MENTIONED, PHANTOM_FINDINGS
 from workbench.hallucination.calibration import (
+    WITH_PROBE,
     Calibration,
     JudgedCase,
     Statements,
@@ -93,7 +94,8 @@ def benchmark_hallucination(
         cases,
         seed=seed,
         provenance=asdict(model.identity),
-        calibration=_calibration(model, seed),
+        calibration=_calibration(model, seed, "combination"),
+        with_probe=_calibration(model, seed, WITH_PROBE),
         source="" if radiographs is None else radiographs.name,
         policy=policy,
         fit=fit,
@@ -133,10 +135,10 @@ def judge_cases(
     )
 
 
-def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
-    """Return the shipped calibration, unless these seeds may be what it was fitted on."""
+def _calibration(model: ChestXrayModel, seed: int, name: str) -> Calibration | None:
+    """Return a shipped calibration, unless these seeds may be what it was fitted on."""
     with suppress(InputError):
-        return shipped_calibration(model) if seed >= FIRST_HELD_OUT_SEED else None
+        return shipped_calibration(model, name) if seed >= FIRST_HELD_OUT_SEED else None
     return None
 
 

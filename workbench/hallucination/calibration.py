@@ -44,6 +44,9 @@ _BINS = 5
 #: What a combination takes unless something else is asked for.
 COMBINED = DETECTORS[: DETECTORS.index(LENGTH)]
 
+#: The shipped combination that also takes the linear probe.
+WITH_PROBE = "combination with linear probe"
+
 
 @dataclass(frozen=True)
 class JudgedCase:
@@ -150,7 +153,7 @@ class Calibration:
     @classmethod
     def fit(
         cls,
-        cases: Sequence[JudgedCase],
+        cases: Sequence[JudgedCase] | Statements,
         *,
         sha256: str,
         detectors: Sequence[str] | None = None,
@@ -161,7 +164,7 @@ class Calibration:
 
         Args:
             cases: phantoms, or rows of a manifest, from `workbench.bench.judge_cases`; of seeds and
-                patients that nothing is scored on.
+                patients that nothing is scored on. Or their statements.
             sha256: of the weights that wrote the reports.
             detectors: which numbers to take; all of `COMBINED` that every case has when None.
             policy: what counts as false, a name in `workbench.evaluation.POLICIES`.
@@ -170,7 +173,7 @@ class Calibration:
             OptionError: a detector or the policy is unknown, or one was not run on every case.
             InputError: fewer than ten patients have a false statement, or a true one.
         """
-        found = Statements.of(cases, policy)
+        found = cases if isinstance(cases, Statements) else Statements.of(cases, policy)
         names, false = _chosen(found.scores, detectors), found.false
         taken = found.scores[:, [DETECTORS.index(name) for name in names]]
         probabilities = cross_fitted(taken, false, found.patient)
@@ -240,8 +243,9 @@ def shipped_calibration(model: Reader, name: str = "combination") -> Calibration
     """Return the calibration that is shipped for a model.
 
     Args:
-        name: "combination", of all detectors that need no sampling; or "polling under
-            augmentation", which alone is read in half the time.
+        name: "combination", of all detectors in `COMBINED` that need no sampling; `WITH_PROBE`, of
+            these and the linear probe; or "polling under augmentation", which alone is read in
+            half the time.
 
     Raises:
         InputError: none is shipped for these weights.
@@ -263,17 +267,20 @@ def _shipped() -> dict[str, Calibration]:
     return {name: Calibration.from_dict(values) for name, values in rows.items()}
 
 
-def cross_fitted(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np.ndarray | None:
+def cross_fitted(
+    scores: np.ndarray, false: np.ndarray, owner: np.ndarray, *, strength: float = 0.3
+) -> np.ndarray | None:
     """Return the probability of each statement from fits on other cases.
 
     None where a fold could lack a class. `scores` are (statements, detectors) without NaN, and
-    `owner` is the number of the patient that each statement belongs to.
+    `owner` is the number of the patient that each statement belongs to. `strength` is the inverse
+    of the penalty on weights.
     """
     least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
     if least < 2 * FOLDS:
         return None
     both = cross_val_predict(
-        _model(), scores, false, groups=owner, cv=GroupKFold(FOLDS), method="predict_proba"
+        _model(strength), scores, false, groups=owner, cv=GroupKFold(FOLDS), method="predict_proba"
     )
     return np.asarray(both)[:, 1]
 
@@ -289,8 +296,8 @@ def reliability(probabilities: np.ndarray, false: np.ndarray) -> list[tuple[floa
     ]
 
 
-def _model() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))
+def _model(strength: float = 0.3) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from workbench.hallucination.grounding_result import FindingMention
 from workbench.trace import Trace
 
 #: Inverse strength of the penalty on weights of states that were scaled to spread 1.
-_C = 0.1
+STRENGTH = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class LinearProbe:
                 "false; give more cases"
             )
         scaler = StandardScaler().fit(states)
-        line = LogisticRegression(C=_C, max_iter=1000).fit(scaler.transform(states), false)
+        line = LogisticRegression(C=STRENGTH, max_iter=1000).fit(scaler.transform(states), false)
         weights = line.coef_[0] / scaler.scale_
         bias = float(line.intercept_[0] - weights @ scaler.mean_)
         return cls(weights, bias, sha256, fitted_on)
