@@ -253,6 +253,7 @@ def test_what_the_probe_adds_is_paired_with_the_combination():
     assert result["probe_adds"] == {"difference": 0, "low": 0, "high": 0}
     assert result["combination_with_probe"]["auroc"] == 1
     assert "combination with linear probe" in str(table)
+    assert "the probe adds 0.000 [0.000, 0.000]" in str(table)
     alone = tabulate(cases, calibration=calibration, **options).to_dict()
     assert alone["combination_with_probe"] is None and alone["probe_adds"] is None
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from workbench.bench.detector_rows import (
     CHOSEN,
+    HELD_OUT,
     DetectorRow,
     Measure,
     Split,
@@ -153,6 +154,7 @@ class DetectorTable(BenchTable):
             f"policy {self.policy}: {self.left_out} more statements are not counted; of all, "
             f"{self.uncertain} are about findings that the labels call uncertain",
             *([f"not run, or not fitted for these weights: {not_run}"] if not_run else ()),
+            *([f"the probe adds {self.probe_adds} to the combination"] if self.probe_adds else ()),
             *([str(self.split)] if self.split else ()),
         )
 
@@ -161,6 +163,7 @@ class DetectorTable(BenchTable):
         drawn = {f"{self.name}_reliability": plot_reliability(self.reliability, None)}
         if self.split:
             drawn[f"{self.name}_split"] = plot_reliability(self.split.reliability, None)
+            drawn[f"{self.name}_split"].set_title(HELD_OUT)
         return super().plots() | drawn
 
     def plot(self, ax: Axes | None = None) -> Axes:
