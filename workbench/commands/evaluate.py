@@ -14,6 +14,7 @@ from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
+    from workbench.evaluation.judges import Judgement
     from workbench.evaluation.report_set import ReportSet
     from workbench.evaluation.scorecard import ScoreCard
 
@@ -53,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--resamples N", "of the bootstrap (1000)", default=1000)
     option("--seed N", "of the bootstrap (0); of `model` the first phantom (10,000,000)", type=int)
     option("--no-text-metrics", "leave out BLEU, ROUGE-L and the like", action="store_true")
+    group = parser.add_argument_group("a judge")
+    address = "address of an endpoint whose language model judges the texts; --name names it"
+    shared.option(group, "--judge URL", address)
+    shared.option(group, "--judge-by A,B", "crimson, radmatch (both)", type=shared.names)
     group = parser.add_argument_group("of `model`")
     shared.option(group, "--manifest FILE", "radiographs with labels, for phantoms", type=Path)
     shared.option(group, "--root DIR", "folder of its images (that of the manifest)", type=Path)
@@ -64,7 +69,7 @@ def add_exam_arguments(group: argparse._ActionsContainer) -> None:
     """Add what an examination needs besides its seed and its model."""
     shared.option(group, "--n N", "phantoms in each domain (500), or rows (all)", type=int)
     shared.option(group, "--batch-size N", "images at a time (16)", default=16)
-    shared.option(group, "--keep FILE", "store finished cases; resumes", type=Path)
+    shared.option(group, "--keep FILE", "store finished cases, or judgements; resumes", type=Path)
 
 
 def examine_model(args: argparse.Namespace) -> int:
@@ -124,9 +129,28 @@ def run(args: argparse.Namespace) -> int:
     files = {}
     if args.out:
         files = save_card(card, args.out, compared=compared, cards=tuple(others))
+    judged = _judged(args, systems[0], references)
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
+    found["judged"] = [one.to_dict() for one in judged]
     found["files"] = sorted(path.as_posix() for path in files.values())
-    return shared.answer(args, found, _lines(card, compared, files))
+    return shared.answer(args, found, [*_lines(card, compared, files), *map(str, judged)])
+
+
+def _judged(args: argparse.Namespace, predicted: ReportSet, expected: ReportSet) -> list[Judgement]:
+    """Return what the judge of --judge makes of the first system, by each metric."""
+    if not args.judge:
+        return []
+    from workbench.evaluation.judges import METRICS, judge
+    from workbench.interface import load_model
+
+    model = load_model(args.judge, name=args.name, allow_remote=args.allow_remote)
+    options = {"resamples": args.resamples, "patients": args.patient_column}
+    options["progress"] = not args.json
+    kept = {one: args.keep and f"{args.keep}.{one}.jsonl" for one in args.judge_by or METRICS}
+    return [
+        judge(predicted, expected, model, metric=one, kept=path, **options)
+        for one, path in kept.items()
+    ]
 
 
 def _system_names(paths: Sequence[Path]) -> list[str]:

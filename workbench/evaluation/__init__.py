@@ -4,6 +4,7 @@
     wb.evaluation.save_card(card, "out/card")           its page, tables and figures
     wb.evaluation.compare(card, other)                  two systems on the same references
     wb.evaluation.compare("runs/a", "runs/b", table)    two models over one manifest
+    wb.evaluation.judge(texts, references, model)       CRIMSON or RadMatch, by an endpoint
     wb.evaluation.published_table(card)                 the paper's tables, with ours beside
     wb.evaluation.score_boxes(boxes, cases)             boxes of texts against true ones
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from workbench.evaluation.comparison import compare as compare
     from workbench.evaluation.counts import POLICIES as POLICIES
     from workbench.evaluation.intervals import Estimate as Estimate
+    from workbench.evaluation.judges import Judgement as Judgement
+    from workbench.evaluation.judges import judge as judge
     from workbench.evaluation.published import published_table as published_table
     from workbench.evaluation.report_set import ReportSet as ReportSet
     from workbench.evaluation.report_set import read_reports as read_reports
