@@ -158,10 +158,11 @@ def clean(scan: np.ndarray, structures: np.ndarray) -> np.ndarray:
     blood = ndimage.binary_dilation(np.isin(structures, PERFUSED), _CROSS, iterations=4) & ~bone
     bright = blood & (found > 60)
     found[bright] = 45 + (found[bright] - 60) * 0.05
-    inflow = ~bone & (found > 130)
+    marrow = np.isin(structures, BONES)
+    inflow = (found > 130) & ~bone | (found > 600) & ~ndimage.binary_dilation(marrow, _CROSS)
     inflow[:, :, :INFLOW] = False
-    found[inflow] = 45
-    return found
+    found[ndimage.binary_dilation(inflow, _CROSS) & ~marrow & (found > 60)] = 45
+    return np.minimum(found, np.where(marrow, 1100, 1800))
 
 
 def take_out(scan: np.ndarray, structures: np.ndarray, votes: np.ndarray) -> np.ndarray:

@@ -22,21 +22,22 @@ class Exposure:
         dose: quanta a pixel of 0.7 mm where nothing attenuates.
         scatter: of what reaches the detector directly.
         blur: of the detector, mm.
-        slow, middle, fine: how strongly structures wider than 25 mm, of 4 to 25 mm, and finer ones
-            are shown.
-        ends: quantiles of the chest that become black and white.
-        curve: steepness of the sigmoid.
+        slow, middle, fine, sharp: how strongly structures are shown that are wider than 30 mm, 6 to
+            30 mm, 1.5 to 6 mm, and finer.
+        half: density above air at which the curve has done 63 % of its way to white.
+        white: density that is white.
         gamma: of the grey levels.
     """
 
-    dose: float = 40_000.0
-    scatter: float = 0.35
-    blur: float = 0.35
-    slow: float = 0.55
-    middle: float = 1.4
-    fine: float = 1.9
-    ends: tuple[float, float] = (0.02, 0.98)
-    curve: float = 4.2
+    dose: float = 120_000.0
+    scatter: float = 0.15
+    blur: float = 0.3
+    slow: float = 0.85
+    middle: float = 1.1
+    fine: float = 1.7
+    sharp: float = 3.0
+    half: float = 2.4
+    white: float = 6.5
     gamma: float = 1.0
 
 
@@ -61,13 +62,11 @@ def expose(
     counts = quanta * (exposure.dose * (pixel / 0.7) ** 2)
     noise = rng.standard_normal(base.shape).astype(np.float32) / np.sqrt(np.maximum(counts, 1))
     density = blur(-np.log(quanta) + noise, exposure.blur)
-    slow, middle = blur(clear, 25.0), blur(clear, 4.0)
-    raised = (exposure.slow - exposure.middle) * slow + (exposure.middle - exposure.fine) * middle
-    shown = raised + exposure.fine * density
-    edge = len(base) // 10
-    inner = (raised + exposure.fine * clear)[edge:-edge, edge:-edge]
-    low, high = np.quantile(inner, exposure.ends)
-    level = np.clip((shown - low) / (high - low), -0.1, 1.2) - 0.5
-    ends = np.array([-0.5, 0.62])
-    grey, (black, white) = (1 / (1 + np.exp(-exposure.curve * x)) for x in (level, ends))
-    return np.clip((grey - black) / (white - black), 0, 1).astype(np.float32) ** exposure.gamma
+    widths = (30.0, 6.0, 1.5)
+    gains = (exposure.slow, exposure.middle, exposure.fine, exposure.sharp)
+    shown = gains[-1] * density
+    for width, gain, finer in zip(widths, gains, gains[1:], strict=False):
+        shown += (gain - finer) * blur(clear, width)
+    black = float(np.quantile(clear, 0.005)) * exposure.slow
+    level = (1 - np.exp(-(shown - black) / exposure.half)) / (1 - np.exp(-exposure.white / exposure.half))
+    return np.clip(level, 0, 1).astype(np.float32) ** exposure.gamma

@@ -55,15 +55,19 @@ class Site:
         first, last = ZONE_ENDS[zone] if zone else (0.1, 0.9)
         return top + first * (bottom - top), top + last * (bottom - top)
 
-    def place(self, side: str, zone: str | None, deep: float) -> np.ndarray:
-        """Return a random point, mm, of a zone, `deep` mm or more below the surface of a lobe."""
+    def place(self, side: str, zone: str | None, deep: float, *, clear: bool = False) -> np.ndarray:
+        """Return a random point, mm, of a zone, `deep` mm or more below the surface of a lobe.
+
+        It is never behind or before the abdomen; `clear` keeps it off heart and spine as well.
+        """
         low, high = self.zone(side, zone)
         inside, thin = _depth(self.volume, side)
         z = self.volume.axis(0)
         rows = (z >= low + 0.15 * (high - low)) & (z <= high - 0.15 * (high - low))
-        points = np.argwhere((inside >= deep) & rows[:, None, None])
-        if not len(points):
-            points = np.argwhere((inside >= inside[rows].max() * 0.8) & rows[:, None, None])
+        hidden = _covered(self.volume, "liver", "stomach", "spleen", *(OPAQUE if clear else ()))
+        free = rows[:, None] & ~hidden[:, ::thin]
+        inside = np.where(free[:, None], inside, 0)
+        points = np.argwhere(inside >= min(deep, inside.max() * 0.8))
         at = points[self.rng.integers(len(points))] * (1, thin, thin)
         return self.volume.points(at)
 
@@ -122,6 +126,9 @@ def _depth(volume: Volume, side: str) -> tuple[np.ndarray, int]:
     return np.asarray(found, np.float32), thin
 
 
+#: What hides a nodule.
+OPAQUE = ("heart", "spine", "aorta", "great vessels")
+
 LOBES = {
     "right": ("right upper lobe", "right middle lobe", "right lower lobe"),
     "left": ("left upper lobe", "left lower lobe"),
@@ -129,24 +136,26 @@ LOBES = {
 
 
 @cache
-def wall_distance(volume: Volume, side: str) -> np.ndarray:
-    """Return how far each voxel is from the chest wall, mm, (slices, rows, columns) float32.
+def rim_distance(volume: Volume, side: str) -> np.ndarray:
+    """Return how far each voxel is from the side wall and the apex, as seen from the front, mm.
 
-    The wall is what lies outside of lungs, mediastinum and diaphragm.
+    (slices, rows, columns) float32. Mediastinum and diaphragm are no wall, nor are front and back.
     """
     thin = 3
-    lungs = volume.mask("left lung", "right lung")[:, ::thin, ::thin]
-    columns = np.arange(lungs.shape[2])
-    whole = lungs.any(0)
-    # between the lungs is mediastinum, below them diaphragm: neither is wall
-    first = np.where(lungs.any(2), lungs.argmax(2), lungs.shape[2])
-    last = np.where(lungs.any(2), lungs.shape[2] - lungs[:, :, ::-1].argmax(2), 0)
-    inner = (columns >= first[..., None]) & (columns < last[..., None])
-    base = np.maximum.accumulate(lungs, 0) & whole
-    free = inner | base
-    step = volume.spacing * (1, thin, thin)
-    found = ndimage.distance_transform_edt(free, step).astype(np.float32)
-    return _stretched_to(found, volume.shape)
+    lung = _lung(volume, side)[:, ::thin, ::thin]
+    columns, width = np.arange(lung.shape[2]), lung.shape[2]
+    first = np.where(lung.any(2), lung.argmax(2), width)
+    last = np.where(lung.any(2), width - lung[:, :, ::-1].argmax(2), 0)
+    outer = columns >= first[..., None] if side == "right" else columns < last[..., None]
+    free = outer & lung.any(2, keepdims=True) | np.maximum.accumulate(lung, 0)
+    step = volume.spacing * (1, 1e3, thin)
+    return _stretched_to(ndimage.distance_transform_edt(free, step).astype(np.float32), volume.shape)
+
+
+@cache
+def _covered(volume: Volume, *names: str) -> np.ndarray:
+    """Return where a structure lies in front or behind, (slices, columns)."""
+    return volume.mask(*names).any(1)
 
 
 def _stretched_to(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -180,7 +189,7 @@ def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
         z, _, _ = site.axes(box)
         bottom = z.max()
         level = bottom - site.rng.uniform(*height)
-        rise = site.rng.uniform(14, 24) * np.exp(-wall_distance(site.volume, side)[box] / 12)
+        rise = site.rng.uniform(30, 50) * np.exp(-rim_distance(site.volume, side)[box] / 18)
         share = soft(z - (level - rise), 2.5) * lung[box]
         yield site.fill(box, FLUID, share)
 
@@ -194,7 +203,7 @@ def pneumothorax(site: Site, lesion: Lesion) -> Iterator[Patch]:
     z, y, _ = site.axes(box)
     top, bottom = z.min(), z.max()
     wide = site.rng.uniform(*gap) * (1 - site.rng.uniform(0.45, 0.8) * ((z - top) / (bottom - top)))
-    away = wall_distance(site.volume, side)[box]
+    away = rim_distance(site.volume, side)[box]
     # upright, air gathers in front and above
     front = (y - y.min()) / (y.max() - y.min())
     inset = away - wide * (0.6 + 0.5 * front)
@@ -202,10 +211,6 @@ def pneumothorax(site: Site, lesion: Lesion) -> Iterator[Patch]:
     line = np.clip(1 - np.abs(inset - 1.4) / 1.6, 0, 1).astype(np.float32) * lung[box]
     yield site.fill(box, AIR, air)
     yield site.fill(box, 0.0, line * 0.55)
-    rest = (1 - air) * lung[box]
-    density = site.volume.density[box]
-    denser = np.minimum(density + 1000, 400) * (0.010 * wide / 2) - 1000 + np.maximum(density + 1000, 0)
-    yield site.fill(box, denser, rest)
 
 
 def _ball(site: Site, middle: np.ndarray, reach: float) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -235,7 +240,7 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
 def nodule(site: Site, lesion: Lesion) -> Iterator[Patch]:
     """A ball, smooth, lobulated or with spikes; at times the one that the scan has."""
     radius = float(lesion.size_mm or 20.0) / 2
-    middle = site.place(str(lesion.side), lesion.zone, radius + 2)
+    middle = site.place(str(lesion.side), lesion.zone, radius + 2, clear=True)
     box, away = _ball(site, middle, radius * 1.7)
     rough = site.rng.choice([0.03, 0.10, 0.20])
     shape = radius * (1 + rough * site.noise(box, max(radius * 0.7, 5.0))) - away
@@ -266,11 +271,11 @@ def _septa(site: Site, box: tuple[slice, ...], side: str) -> np.ndarray:
     """Return thin horizontal sheets in the outer lower lung: 1 in them, 0 elsewhere."""
     z, _, _ = site.axes(box)
     low, high = site.zone(side, "lower")
-    near = wall_distance(site.volume, side)[box]
+    near = rim_distance(site.volume, side)[box]
     rows = np.zeros(z.shape, np.float32)
     inside = np.flatnonzero((z[:, 0, 0] > low - 25) & (z[:, 0, 0] < high + 10))
-    rows[inside[site.rng.integers(0, 3) :: 4]] = 1
-    return rows * soft(17 - near, 3) * (0.5 + 0.5 * np.tanh(site.noise(box, 25)))
+    rows[site.rng.choice(inside, max(len(inside) // 5, 1), replace=False)] = 1
+    return rows * soft(14 + 5 * site.noise(box, 18) - near, 2) * soft(site.noise(box, 18), 0.6)
 
 
 def atelectasis(site: Site, lesion: Lesion) -> Iterator[Patch]:
@@ -317,14 +322,14 @@ def fracture(site: Site, lesion: Lesion) -> Iterator[Patch]:
         y, x = (site.volume.axis(at) for at in (1, 2))
         points = np.argwhere(bone)
         outer = np.abs(x[points[:, 2]])
-        lateral = points[outer > outer.max() - site.rng.uniform(6, 22)]
+        lateral = points[outer > outer.max() - site.rng.uniform(10, 40)]
         at = site.volume.points(lateral[site.rng.integers(len(lateral))])
         near = site.box(at - 12, at + 12)
         z, y, x = (axis - m for axis, m in zip(site.axes(near), at, strict=True))
         here = ndimage.binary_dilation(bone[near], iterations=2)
-        gap = soft(2.2 - np.abs(y + 0.35 * z), 0.8) * here
+        gap = soft(3.0 - np.abs(y + 0.35 * z), 0.8) * here
         yield site.fill(near, 20.0, gap)
-        moved = np.roll(here, 2, axis=0) & (y > 0) & (y < 9)
+        moved = np.roll(here, 2, axis=0) & (y > 0) & (y < 10)
         yield site.fill(near, 700.0, 0.6 * moved * (site.volume.density[near] < 300))
 
 

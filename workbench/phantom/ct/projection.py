@@ -105,10 +105,20 @@ def _longer(beam: Beam, size: tuple[int, int]) -> np.ndarray:
     return np.sqrt(1 + down[:, None] ** 2 + right[None, :] ** 2).astype(np.float32)
 
 
+def cast(points: np.ndarray, volume: Volume, beam: Beam, size: int) -> np.ndarray:
+    """Return where points of the patient (N, 3), mm, are seen: (row, column) in pixels, (N, 2)."""
+    z, y, x = (points @ _rotation(beam.turn)).T
+    down, along, right = {"PA": (z, y, x), "AP": (z, -y, x), "LATERAL": (z, x, -y)}[beam.view]
+    source = beam.depth(volume) / 2 + beam.gap - beam.distance
+    larger = beam.distance / (along - source)
+    seen = np.stack([down * larger - beam.centre[0], right * larger - beam.centre[1]], 1)
+    return seen / beam.pixel(size) + (size - 1) / 2
+
+
 @torch.inference_mode()
 def project(
     fields: np.ndarray, where: torch.Tensor, beam: Beam, size: int | tuple[int, int], depth: float, *,
-    edges: str = "border",
+    edges: str = "border", step: float = STEP,
 ) -> np.ndarray:  # fmt: skip
     """Return the integrals of fields along the rays.
 
@@ -117,12 +127,13 @@ def project(
         where: as of `lattice`.
         depth: as of `Beam.depth`.
         edges: beyond the volume "border" continues its last slices, "zeros" is empty.
+        step: mm between planes.
 
     Returns:
         (channels, rows, columns) float32.
     """
     size = (size, size) if isinstance(size, int) else size
-    planes = max(round(depth / STEP), 2)
+    planes = max(round(depth / step), 2)
     at = (torch.arange(planes) + 0.5) / planes * (len(where) - 1)
     first = at.long().clamp(max=len(where) - 2)
     part = (at - first)[:, None, None, None]

@@ -8,13 +8,15 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from workbench import findings
 from workbench.phantom.ct.exposure import Exposure, expose
 from workbench.phantom.ct.lesions import MAKE, Patch, Site
-from workbench.phantom.ct.projection import LATTICE, Beam, lattice, project
-from workbench.phantom.ct.shape import Shape, silhouettes, with_ratio
+from workbench.phantom.ct.devices import KINDS, path_of
+from workbench.phantom.ct.projection import LATTICE, Beam, cast, lattice, project
+from workbench.phantom.ct.shape import ANATOMY, Shape, silhouettes, with_ratio
 from workbench.phantom.ct.volume import Volume, attenuation, chest
 from workbench.phantom.scene import Lesion, Scene
 
@@ -40,16 +42,19 @@ def sample_chest(rng: np.random.Generator) -> dict:
         turn=(uniform(-5, 5), uniform(-2, 2), uniform(-4, 4)),
     )
     exposure = Exposure(
-        dose=10 ** uniform(4.0, 4.8),
-        scatter=uniform(0.2, 0.45),
-        blur=uniform(0.25, 0.6),
-        slow=uniform(0.45, 0.7),
-        middle=uniform(1.2, 1.7),
-        fine=uniform(1.6, 2.3),
-        gamma=uniform(0.85, 1.15),
+        dose=10 ** uniform(4.7, 5.3),
+        scatter=uniform(0.08, 0.25),
+        blur=uniform(0.2, 0.5),
+        slow=uniform(0.75, 0.95),
+        middle=uniform(1.0, 1.25),
+        fine=uniform(1.4, 2.1),
+        sharp=uniform(2.4, 3.8),
+        half=uniform(2.0, 3.0),
+        white=uniform(5.5, 7.5),
+        gamma=uniform(0.85, 1.2),
     )
     return {
-        "shape": shape, "beam": beam, "exposure": exposure, "bone": uniform(0.4, 1.0),
+        "shape": shape, "beam": beam, "exposure": exposure, "bone": uniform(0.8, 1.6),
         "soft": uniform(0.94, 1.08), "ratio": uniform(0.43, 0.49),
     }  # fmt: skip
 
@@ -139,13 +144,24 @@ def render(
             rng = np.random.default_rng([scene.seed, 8, *name.encode()])
             site = Site(volume, drawn["bone"], rng)
             paths[name] = larger(added_by(lesion, site, where, beam, fine), size)
+    if device := by_name.get(findings.DEVICE):
+        rng = np.random.default_rng([scene.seed, 9])
+
+        def seen(points: np.ndarray) -> np.ndarray:
+            return cast(shape.to_chest(points, volume), volume, beam, size)
+
+        wires = KINDS[str(device.kind)](volume, device.side, rng)
+        scale = beam.pixel(size) / beam.magnification(volume)
+        paths[findings.DEVICE] = np.sum([path_of(w, seen, size, scale) for w in wires], 0)
     added = sum(paths.values(), np.zeros((size, size), np.float32))
     rng = np.random.default_rng([scene.seed, 4])
     pixels = expose(larger(base, size), added, drawn["exposure"], beam.pixel(size), rng)
-    outlines = silhouettes(shape, volume, beam, size)
-    anatomy = dict(zip(("heart", "lungs", "right lung", "left lung"), outlines, strict=True))
-    anatomy.pop("lungs")
+    outlines = silhouettes(shape, volume, beam, inner_size(size // 2))
+    anatomy = {
+        name: larger(outline.astype(np.float32), size) > 0.5
+        for name, outline in zip(ANATOMY, outlines, strict=True)
+    }
     masks = {name: np.abs(path) >= VISIBLE for name, path in paths.items()}
     if heart:
-        masks[findings.CARDIOMEGALY] = anatomy["heart"]
+        masks[findings.CARDIOMEGALY] = ndimage.binary_closing(anatomy["heart"], iterations=size // 50)
     return pixels, {lesion.finding: masks[lesion.finding] for lesion in scene.lesions if lesion.finding in masks}, anatomy

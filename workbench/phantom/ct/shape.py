@@ -8,12 +8,10 @@ Jacobian stays positive (tested).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from workbench.phantom.ct.projection import Beam, lattice, project
@@ -60,6 +58,13 @@ class Shape:
             at = middle + away * (1 - self.heart * near**2 * _inner(volume, at))[:, None]
         return at
 
+    def to_chest(self, points: np.ndarray, volume: Volume) -> np.ndarray:
+        """Return where points (N, 3) of the scan are in this chest; undoes `to_scan`."""
+        found = points * self.scale
+        for _ in range(12):
+            found = found - (self.to_scan(found, volume) - points)
+        return found
+
 
 def jacobians(shape: Shape, volume: Volume, step: float = 6.0) -> np.ndarray:
     """Return by how much volumes of this chest grow on the way to the scan, on a grid of points."""
@@ -99,35 +104,26 @@ def cardiothoracic_ratio(heart: np.ndarray, lungs: np.ndarray) -> float:
 def with_ratio(shape: Shape, volume: Volume, beam: Beam, ratio: float) -> Shape:
     """Return the shape whose heart has this cardiothoracic ratio in a frontal radiograph."""
     low, high = -0.5, 0.62
-    for _ in range(9):
-        middle = (low + high) / 2
-        found = replace(shape, heart=middle)
-        heart, lungs = silhouettes(found, volume, beam, 128)[:2]
-        if cardiothoracic_ratio(heart, lungs) < ratio:
-            low = middle
-        else:
-            high = middle
+    for _ in range(8):
+        found = replace(shape, heart=(low + high) / 2)
+        heart, *lungs = silhouettes(found, volume, beam, 128)
+        less = cardiothoracic_ratio(heart, np.logical_or(*lungs)) < ratio
+        low, high = (found.heart, high) if less else (low, found.heart)
     return replace(shape, heart=(low + high) / 2)
 
 
-@cache
-def _coarse(volume: Volume, names: Sequence[tuple[str, ...]]) -> np.ndarray:
-    thin = (slice(None), slice(None, None, 2), slice(None, None, 2))
-    return np.stack([volume.mask(*group)[thin] for group in names]).astype(np.float32)
-
-
 #: What `silhouettes` draws.
-ANATOMY = (("heart",), ("left lung", "right lung"), ("right lung",), ("left lung",))
+ANATOMY = ("heart", "right lung", "left lung")
+
+
+@cache
+def _coarse(volume: Volume) -> np.ndarray:
+    thin = (slice(None), slice(None, None, 3), slice(None, None, 3))
+    return np.stack([volume.mask(name)[thin] for name in ANATOMY]).astype(np.float32)
 
 
 def silhouettes(shape: Shape, volume: Volume, beam: Beam, size: int) -> np.ndarray:
-    """Return where heart, both lungs, right and left lung are seen: boolean (4, size, size)."""
+    """Return where heart, right and left lung are 6 mm deep or more: boolean (3, size, size)."""
     where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
-    return seen(_coarse(volume, ANATOMY), where, beam, size, beam.depth(volume))
-
-
-def seen(
-    masks: np.ndarray, where: torch.Tensor, beam: Beam, size: int, depth: float, least: float = 6.0
-) -> np.ndarray:
-    """Return where rays run `least` mm or more through masks (channels, slices, rows, columns)."""
-    return project(masks, where, beam, size, depth, edges="zeros") >= least
+    depth = beam.depth(volume)
+    return project(_coarse(volume), where, beam, size, depth, edges="zeros", step=5.0) >= 6
