@@ -125,6 +125,8 @@ def check_belonging(scan: np.ndarray, votes: np.ndarray, facts: dict) -> dict:
     own = contrast(np.zeros(3, int))
     voxel = np.prod(SPACING)
     inside = scan[votes >= 2]
+    others = np.abs(shifts).sum(1) > 0
+    ball = (6 * len(here) * voxel / np.pi) ** (1 / 3)
     return {
         "pixel spacing and slice thickness agree": (
             facts["spacing"] == SPACING[0] and facts["thickness"] == SPACING[2]
@@ -133,10 +135,10 @@ def check_belonging(scan: np.ndarray, votes: np.ndarray, facts: dict) -> dict:
         "readers, and their grades of malignancy (1 to 5)": facts["grades"],
         "HU inside the outlines, median": float(np.median(inside)),
         "nodule minus its surroundings, HU": own,
-        "other places within 40 mm": int((np.abs(shifts).sum(1) > 0).sum()),
-        "of them with as much contrast": int((found[np.abs(shifts).sum(1) > 0] >= own).sum()),
+        "other places within 40 mm": int(others.sum()),
+        "of them with as much contrast": int((found[others] >= own).sum()),
         "nodule, ml": round(float(len(here) * voxel / 1000), 2),
-        "nodule, diameter of a ball, mm": round(float((6 * len(here) * voxel / np.pi) ** (1 / 3)), 1),
+        "nodule, diameter of a ball, mm": round(float(ball), 1),
     }
 
 
@@ -176,7 +178,7 @@ def take_out(scan: np.ndarray, structures: np.ndarray, votes: np.ndarray) -> np.
     best = None
     for dx in range(-84, 85, 4):
         for dy in range(-84, 85, 4):
-            x, y, z = (at + (dx, dy, 0)).T
+            x, y, z = (at + np.array([dx, dy, 0])).T
             if (around[x, y, z]).any() or not np.isin(structures[x, y, z], range(10, 15)).all():
                 continue
             value = float(scan[x, y, z].mean())
@@ -184,7 +186,7 @@ def take_out(scan: np.ndarray, structures: np.ndarray, votes: np.ndarray) -> np.
     if best is None:
         raise SystemExit("no lung beside the nodule has room for a copy")
     weight = np.minimum(ndimage.distance_transform_edt(around) / 3, 1)[tuple(at.T)]
-    x, y, z = (at + (best[1], best[2], 0)).T
+    x, y, z = (at + np.array([*best[1:], 0])).T
     found = scan.copy()
     found[tuple(at.T)] = weight * scan[x, y, z] + (1 - weight) * scan[tuple(at.T)]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 
@@ -21,8 +21,11 @@ from workbench.findings import (
     standard_name,
 )
 from workbench.phantom.anatomy import sample_anatomy
+from workbench.phantom.ct.volume import CREDIT
 from workbench.phantom.render import render
 from workbench.phantom.scene import (
+    VIEWS,
+    Drawn,
     Lesion,
     Scene,
     Wish,
@@ -34,7 +37,8 @@ from workbench.phantom.wording import Question, questions, write_differential, w
 from workbench.radiograph import InputContract, Radiograph
 from workbench.settings import FIRST_HELD_OUT_SEED
 
-DOMAINS = ("internal", "external")
+#: Sources of phantoms: two that are drawn, and one that is projected from a CT.
+DOMAINS, CT = ("internal", "external"), "ct"
 #: Smallest and largest size of a phantom, pixels along each edge.
 SIZES = (64, 2048)
 WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES}
@@ -48,12 +52,15 @@ class Phantom:
         image: Radiograph, (size, size).
         masks: finding -> boolean (size, size), True where it is drawn.
         anatomy: "right lung", "left lung", "heart" -> boolean (size, size).
+        occupancy: finding -> share of the attenuation along each ray that is due to it, (size,
+            size); of CT phantoms only.
     """
 
     scene: Scene
     image: Radiograph
     masks: dict[str, np.ndarray]
     anatomy: dict[str, np.ndarray]
+    occupancy: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -62,7 +69,7 @@ class Phantom:
 
     @property
     def domain(self) -> str:
-        """ "internal" or "external"."""
+        """ "internal", "external" or "ct"."""
         return self.scene.domain
 
     @property
@@ -110,7 +117,7 @@ class Phantom:
 
     def __repr__(self) -> str:
         wide, high = self.image.size
-        return f"<Phantom seed {self.seed} ({self.domain}): {self._names}; {wide} x {high}>"
+        return f"<Phantom seed {self.seed} ({self._kind}): {self._names}; {wide} x {high}>"
 
     def _repr_html_(self) -> str:
         from workbench.figures.page import embedded_png
@@ -118,11 +125,16 @@ class Phantom:
         from workbench.figures.style import closed_figure
 
         with closed_figure(figsize=(4.6, 4.9)) as figure:
-            title = f"phantom seed {self.seed} ({self.domain})"
+            title = f"phantom seed {self.seed} ({self._kind})"
             draw_masks(self.image.pixels, self.masks, ax=figure.add_subplot(), title=title)
             picture = embedded_png(figure, f"Figure: {title}, outlined: {self._names}", dpi=90)
         report = f"<p><b>reference report</b> {escape(self.report)}</p>"
-        return f"{picture}<p>drawn: {escape(self._names)}</p>{report}"
+        credit = f"<p>{escape(CREDIT)}</p>" if self.domain == CT else ""
+        return f"{picture}<p>drawn: {escape(self._names)}</p>{report}{credit}"
+
+    @property
+    def _kind(self) -> str:
+        return f"{self.domain}, {self.scene.view}" if self.domain == CT else self.domain
 
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
@@ -143,13 +155,18 @@ def sample_scene(
     *,
     findings: str | Iterable[str] | None = None,
     domain: str = "internal",
+    view: str | None = None,
     side: str | None = None,
     zone: str | None = None,
     severity: str | None = None,
 ) -> Scene:
     """Return the scene of a seed; arguments as in `phantom`."""
-    if domain not in DOMAINS:
-        raise OptionError(f"domain must be one of {', '.join(DOMAINS)}; got {domain!r}")
+    if domain not in (*DOMAINS, CT):
+        raise OptionError(f"domain must be one of {', '.join((*DOMAINS, CT))}; got {domain!r}")
+    own = "AP" if domain == "external" else "PA"
+    if view not in ((None, *VIEWS) if domain == CT else (None, own)):
+        views = ", ".join(VIEWS) if domain == CT else f"{own} (only domain='ct' has other views)"
+        raise OptionError(f"view must be one of {views}; got {view!r}")
     if isinstance(findings, str):
         findings = [findings]
     if not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -158,13 +175,26 @@ def sample_scene(
     for name, value in wish._asdict().items():
         if value is not None and value not in WISHES[name]:
             raise OptionError(f"{name} must be one of {', '.join(WISHES[name])}; got {value!r}")
-    anatomy = sample_anatomy(np.random.default_rng([seed, 1]), domain)
+    rng = np.random.default_rng([seed, 1])
+    anatomy = _chest(rng) if domain == CT else sample_anatomy(rng, domain)
     if findings is None:
         names = draw_findings(np.random.default_rng([seed, 2]), domain)
         lesions = sample_lesions(np.random.default_rng([seed, 3]), names, wish)
     else:
         lesions = _wished_lesions(seed, check_findings(findings), wish)
-    return Scene(int(seed), domain, anatomy, lesions)
+    return Scene(int(seed), domain, anatomy, lesions, view or own)
+
+
+def _chest(rng: np.random.Generator) -> dict:
+    from workbench.phantom.ct.render import sample_chest  # with torch, which drawings do without
+
+    return sample_chest(rng)
+
+
+def _projected(scene: Scene, size: int) -> Drawn:
+    from workbench.phantom.ct.render import render
+
+    return render(scene, size)
 
 
 def _wished_lesions(seed: int, names: tuple[str, ...], wish: Wish) -> tuple[Lesion, ...]:
@@ -194,20 +224,16 @@ def draw(scene: Scene, *, size: int = 512) -> Phantom:
     """
     if size != size_near(size):
         raise OptionError(f"size must be between {SIZES[0]} and {SIZES[1]} pixels; got {size}")
-    pixels, masks, frame = render(scene, size)
+    made = _projected(scene, size) if scene.domain == CT else render(scene, size)
+    credit = f"; {CREDIT}" if scene.domain == CT else ""
     contract = InputContract(
-        source=f"phantom seed {scene.seed} ({scene.domain})",
+        source=f"phantom seed {scene.seed} ({scene.domain}){credit}",
         modality="phantom",
-        view="AP" if scene.domain == "external" else "PA",
+        view=scene.view,
         original_size=(size, size),
         domain="phantom",
     )
-    anatomy = {
-        "right lung": frame.lung["right"] > 0.5,
-        "left lung": frame.lung["left"] > 0.5,
-        "heart": frame.heart > 0.5,
-    }
-    return Phantom(scene, Radiograph(pixels, contract), masks, anatomy)
+    return Phantom(scene, Radiograph(made.pixels, contract), *made[1:])
 
 
 def phantom(
@@ -215,6 +241,7 @@ def phantom(
     *,
     findings: str | Iterable[str] | None = None,
     domain: str = "internal",
+    view: str | None = None,
     size: int = 512,
     side: str | None = None,
     zone: str | None = None,
@@ -226,7 +253,9 @@ def phantom(
         seed: the same seed gives the same pixels on any machine, within one grey level. Seeds from
             10,000,000 up are kept for evaluation.
         findings: names to draw, an empty list for a normal chest, None to let the seed decide.
-        domain: "internal" (PA-like) or "external" (AP-like, flatter, noisier, more devices).
+        domain: "internal" (PA-like) or "external" (AP-like, flatter, noisier, more devices), both
+            drawn; "ct" is projected from a public CT (LIDC-IDRI-0001, CC BY 3.0).
+        view: of a CT phantom: "PA" (default), "AP" or "LATERAL"; the same chest in each.
         size: pixels along each edge; the same scene, drawn smaller or larger.
         side, zone, severity: wished-for values for the findings that have them.
 
@@ -234,6 +263,6 @@ def phantom(
         OptionError: an argument has a value that is not allowed.
     """
     scene = sample_scene(
-        seed, findings=findings, domain=domain, side=side, zone=zone, severity=severity
+        seed, findings=findings, domain=domain, view=view, side=side, zone=zone, severity=severity
     )
     return draw(scene, size=size)

@@ -328,3 +328,23 @@ DRAW = {
     findings.DEVICE: draw_device,
     findings.FRACTURE: draw_fracture,
 }
+
+
+_GLYPHS = {
+    "L": ("1000", "1000", "1000", "1000", "1000", "1000", "1111"),
+    "R": ("1110", "1001", "1001", "1110", "1010", "1001", "1001"),
+}
+
+
+def lead_marker(letter: str, size: int) -> np.ndarray:
+    """Draw "L" or "R" in the upper corner of its side: (size, size), 1 where lead is."""
+    rows = _GLYPHS[letter]
+    glyph = np.array([[int(c) for c in row] for row in rows], np.float32)
+    line = (np.arange(size, dtype=np.float32) + 0.5) / size
+    left = 0.93 if letter == "L" else 0.035
+    column = ((line - left) / 0.0085).astype(np.int32)
+    row = ((line - 0.05) / 0.0085).astype(np.int32)
+    ok_c = (line >= left) & (column < 4)
+    ok_r = (line >= 0.05) & (row < 7)
+    drawn = glyph[np.clip(row, 0, 6)][:, np.clip(column, 0, 3)]
+    return drawn * ok_r[:, None] * ok_c[None, :]

@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from workbench.findings import ATELECTASIS, CARDIOMEGALY, PNEUMOTHORAX
 from workbench.phantom.anatomy import SIGN, Frame, Table, bump, edge, grain, smooth_noise, strokes
-from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
-from workbench.phantom.scene import Scene
+from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, lead_marker, sides_of
+from workbench.phantom.scene import LUNGS, Drawn, Scene
 
 #: How a scene of each domain is exposed and developed, without unit: the ranges of contrast,
 #: scatter, noise, the ends of the density scale, and gamma.
@@ -41,13 +41,8 @@ def effective_anatomy(scene: Scene) -> dict:
     return anatomy
 
 
-def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray], Frame]:
-    """Draw a scene at `size` pixels along each edge.
-
-    Returns:
-        pixels (size, size) float32 in [0, 1] on a grid of 1/255; boolean masks by finding; the
-        frame with the anatomy fields.
-    """
+def render(scene: Scene, size: int) -> Drawn:
+    """Draw a scene at `size` pixels along each edge."""
     frame = Frame(effective_anatomy(scene), size)
     canvas = Canvas(soft_tissue(frame))
     masks = {}
@@ -58,27 +53,9 @@ def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray], 
     attenuation = canvas.attenuation + bones(frame) + vessels(frame, canvas)
     pixels = _expose(scene, frame, attenuation)
     order = [lesion.finding for lesion in scene.lesions]
-    return pixels, {name: masks[name] > 0.5 for name in order}, frame
-
-
-_GLYPHS = {
-    "L": ("1000", "1000", "1000", "1000", "1000", "1000", "1111"),
-    "R": ("1110", "1001", "1001", "1110", "1010", "1001", "1001"),
-}
-
-
-def _marker(frame: Frame) -> np.ndarray:
-    """Draw the lead side marker in the upper corner of its side, in image coordinates."""
-    rows = _GLYPHS[frame.anatomy["marker"]]
-    glyph = np.array([[int(c) for c in row] for row in rows], np.float32)
-    line = (np.arange(frame.size, dtype=np.float32) + 0.5) / frame.size
-    left = 0.93 if frame.anatomy["marker"] == "L" else 0.035
-    column = ((line - left) / 0.0085).astype(np.int32)
-    row = ((line - 0.05) / 0.0085).astype(np.int32)
-    ok_c = (line >= left) & (column < 4)
-    ok_r = (line >= 0.05) & (row < 7)
-    drawn = glyph[np.clip(row, 0, 6)][:, np.clip(column, 0, 3)]
-    return drawn * ok_r[:, None] * ok_c[None, :]
+    anatomy = {f"{side} lung": frame.lung[side] > 0.5 for side in LUNGS}
+    anatomy["heart"] = frame.heart > 0.5
+    return Drawn(pixels, {name: masks[name] > 0.5 for name in order}, anatomy, {})
 
 
 def _expose(scene: Scene, frame: Frame, attenuation: np.ndarray) -> np.ndarray:
@@ -99,7 +76,7 @@ def _expose(scene: Scene, frame: Frame, attenuation: np.ndarray) -> np.ndarray:
     density = -np.log(np.maximum(light, 0.02))
     density = (density - low) * (1 / (high - low))
     density = np.clip(density, 0, 1) ** gamma
-    density = np.maximum(density, _marker(frame) * 0.96)
+    density = np.maximum(density, lead_marker(frame.anatomy["marker"], size) * 0.96)
     return np.round(density * 255).astype(np.uint8).astype(np.float32) / 255
 
 

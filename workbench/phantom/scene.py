@@ -48,6 +48,7 @@ _PREVALENCE = {
 _NORMAL_SHARE = 0.22
 _EXTERNAL_DEVICE = 0.50
 LUNGS = ("right", "left")
+VIEWS = ("PA", "AP", "LATERAL")
 
 #: What can be drawn, in standard order.
 DRAWABLE = (*PHANTOM_FINDINGS, *ON_REQUEST)
@@ -82,17 +83,35 @@ class Scene:
 
     Attributes:
         seed: every stream derives from it.
-        domain: "internal" (PA-like) or "external" (AP-like, other exposure and noise).
-        anatomy: anatomical parameters, in image widths.
+        domain: "internal" (PA-like), "external" (AP-like, other exposure and noise) or "ct".
+        anatomy: anatomical parameters, in image widths; of a CT phantom its shape, beam, exposure.
         lesions: at most one of each finding, in the order of `DRAWABLE`.
+        view: "PA", "AP" or "LATERAL".
     """
 
     seed: int
     domain: str
     anatomy: dict
     lesions: tuple[Lesion, ...]
+    view: str = "PA"
 
     __repr__ = short_repr
+
+
+class Drawn(NamedTuple):
+    """What a scene becomes at a size.
+
+    Attributes:
+        pixels: (size, size) float32 in [0, 1] on a grid of 1/255.
+        masks: finding -> boolean (size, size).
+        anatomy: "right lung", "left lung", "heart" -> boolean (size, size).
+        occupancy: finding -> share of the attenuation along each ray, (size, size), if known.
+    """
+
+    pixels: np.ndarray
+    masks: dict[str, np.ndarray]
+    anatomy: dict[str, np.ndarray]
+    occupancy: dict[str, np.ndarray]
 
 
 class Wish(NamedTuple):

@@ -52,8 +52,8 @@ def _vein(volume: Volume, side: str) -> np.ndarray:
     middle = volume.points(np.median(clavicle, 0))
     out = -1 if side == "right" else 1
     cava = centres(volume, 62)
-    start = middle + (10.0, 6.0, out * 38.0)
-    under = middle + (7.0, -2.0, out * 6.0)
+    start = middle + np.array([10.0, 6.0, out * 38.0])
+    under = middle + np.array([7.0, -2.0, out * 6.0])
     inner = np.array([cava[0][0] - 14, cava[0][1] + 4, middle[2] * 0.35])
     return np.stack([start, under, inner, cava[2], cava[-1]])
 
@@ -64,7 +64,7 @@ def tracheal_tube(volume: Volume, side: str | None, rng: np.random.Generator) ->
     tip = way[:, 0] < way[-1, 0] - rng.uniform(25, 60)
     course = _curve(np.concatenate([way[:1] - (60, 0, 0), way[tip][::4]]), rng, 0.6)
     yield Wire(course, 5.0, 4.0, 0.022)
-    yield Wire(course + (0, 0, 4.4), 0.7, 0.0, 0.25)
+    yield Wire(course + np.array([0, 0, 4.4]), 0.7, 0.0, 0.25)
 
 
 def venous_line(volume: Volume, side: str | None, rng: np.random.Generator) -> Iterator[Wire]:
@@ -90,8 +90,8 @@ def pacemaker(volume: Volume, side: str | None, rng: np.random.Generator) -> Ite
     start = can - (half * 0.9, 0, 0)
     yield Wire(_curve(np.vstack([start, points[1:], turn, middle, apex]), rng), 1.0, 0.0, 0.55)
     if rng.random() < 0.6:
-        atrium = points[-1] + (26.0, 22.0, 4.0)
-        hook = atrium + (-14.0, 8.0, 8.0)
+        atrium = points[-1] + np.array([26.0, 22.0, 4.0])
+        hook = atrium + np.array([-14.0, 8.0, 8.0])
         yield Wire(_curve(np.vstack([start, points[1:], atrium, hook]), rng), 1.0, 0.0, 0.55)
 
 

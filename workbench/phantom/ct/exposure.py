@@ -24,8 +24,8 @@ class Exposure:
         blur: of the detector, mm.
         slow, middle, fine, sharp: how strongly structures are shown that are wider than 30 mm, 6 to
             30 mm, 1.5 to 6 mm, and finer.
-        half: density above air at which the curve has done 63 % of its way to white.
-        white: density that is white.
+        half: density at which the curve has done 63 % of its way, and `white` the one that is
+            white; 1 is that of the mediastinum.
         gamma: of the grey levels.
     """
 
@@ -36,8 +36,8 @@ class Exposure:
     middle: float = 1.1
     fine: float = 1.7
     sharp: float = 3.0
-    half: float = 2.4
-    white: float = 6.5
+    half: float = 1.0
+    white: float = 1.3
     gamma: float = 1.0
 
 
@@ -52,6 +52,7 @@ def expose(
         pixel: edge of a pixel, mm.
         rng: of the noise.
     """
+
     def blur(image: np.ndarray, mm: float) -> np.ndarray:
         return gaussian_filter(image, mm / pixel, mode="nearest", truncate=2.5)
 
@@ -61,12 +62,14 @@ def expose(
     quanta = np.exp(-(base + added)) + scattered
     counts = quanta * (exposure.dose * (pixel / 0.7) ** 2)
     noise = rng.standard_normal(base.shape).astype(np.float32) / np.sqrt(np.maximum(counts, 1))
-    density = blur(-np.log(quanta) + noise, exposure.blur)
+    lesion = -np.log(quanta) - clear
     widths = (30.0, 6.0, 1.5)
     gains = (exposure.slow, exposure.middle, exposure.fine, exposure.sharp)
-    shown = gains[-1] * density
+    shown = gains[-1] * clear
     for width, gain, finer in zip(widths, gains, gains[1:], strict=False):
         shown += (gain - finer) * blur(clear, width)
-    black = float(np.quantile(clear, 0.005)) * exposure.slow
-    level = (1 - np.exp(-(shown - black) / exposure.half)) / (1 - np.exp(-exposure.white / exposure.half))
+    black, dense = np.quantile(shown, (0.005, 0.9))
+    shown += exposure.middle * lesion + exposure.fine * blur(noise, exposure.blur)
+    half, white = (share * (dense - black) for share in (exposure.half, exposure.white))
+    level = (1 - np.exp(-(shown - black) / half)) / (1 - np.exp(-white / half))
     return np.clip(level, 0, 1).astype(np.float32) ** exposure.gamma

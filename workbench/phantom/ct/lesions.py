@@ -7,7 +7,7 @@ consolidation ends at its lobe and leaves bronchi open, septal lines stand in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -86,26 +86,26 @@ class Site:
     def noise(self, box: tuple[slice, ...], length: float) -> np.ndarray:
         """Return smooth noise of unit spread over a box, of a length in mm."""
         shape = [part.stop - part.start for part in box]
-        few = [max(int(n * step / length) + 3, 3) for n, step in zip(shape, self.volume.spacing)]
-        coarse = self.rng.standard_normal(few).astype(np.float32)
-        return _stretched(coarse, shape)
+        few = np.maximum((shape * self.volume.spacing / length).astype(int) + 3, 3)
+        grids = [np.linspace(0.5, n - 1.5, size) for n, size in zip(few, shape, strict=True)]
+        return _read(self.rng.standard_normal(few).astype(np.float32), grids, smooth=True)
 
     def fill(self, box: tuple[slice, ...], density: float | np.ndarray, share: np.ndarray) -> Patch:
         """Return the patch that brings a share [0, 1] of every voxel to a density, HU."""
         here = attenuation(self.volume.density[box], self.bone)
         wanted = attenuation(np.asarray(density, np.float32), self.bone)
-        return Patch(tuple(part.start for part in box), (share * (wanted - here)).astype(np.float32))
+        return Patch(
+            tuple(part.start for part in box), (share * (wanted - here)).astype(np.float32)
+        )
 
 
-def _stretched(coarse: np.ndarray, shape: list[int]) -> np.ndarray:
-    grids = [np.linspace(0.5, n - 1.5, size) for n, size in zip(coarse.shape, shape, strict=True)]
+def _read(coarse: np.ndarray, grids: Sequence[np.ndarray], *, smooth: bool = False) -> np.ndarray:
+    """Return values between those of a coarse array, at places along each of its axes."""
     for axis, grid in enumerate(grids):
-        low = np.floor(grid).astype(int)
+        low = np.minimum(np.floor(grid).astype(int), coarse.shape[axis] - 2)
         part = (grid - low).astype(np.float32)
-        part = part * part * (3 - 2 * part)
-        form = [1, 1, 1]
-        form[axis] = -1
-        part = part.reshape(form)
+        part = part * part * (3 - 2 * part) if smooth else part
+        part = part.reshape([-1 if at == axis else 1 for at in range(3)])
         coarse = coarse.take(low, axis) * (1 - part) + coarse.take(low + 1, axis) * part
     return coarse
 
@@ -149,25 +149,18 @@ def rim_distance(volume: Volume, side: str) -> np.ndarray:
     outer = columns >= first[..., None] if side == "right" else columns < last[..., None]
     free = outer & lung.any(2, keepdims=True) | np.maximum.accumulate(lung, 0)
     step = volume.spacing * (1, 1e3, thin)
-    return _stretched_to(ndimage.distance_transform_edt(free, step).astype(np.float32), volume.shape)
+    found = ndimage.distance_transform_edt(free, step).astype(np.float32)
+    grids = [
+        np.minimum(np.arange(size) * (n / size), n - 1)
+        for size, n in zip(volume.shape, found.shape, strict=True)
+    ]
+    return _read(found, grids)
 
 
 @cache
 def _covered(volume: Volume, *names: str) -> np.ndarray:
     """Return where a structure lies in front or behind, (slices, columns)."""
     return volume.mask(*names).any(1)
-
-
-def _stretched_to(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    zoom = np.array(shape) / coarse.shape
-    grids = [np.minimum(np.arange(n) / f, c - 1) for n, f, c in zip(shape, zoom, coarse.shape)]
-    for axis, grid in enumerate(grids):
-        low = np.minimum(np.floor(grid).astype(int), coarse.shape[axis] - 2)
-        form = [1, 1, 1]
-        form[axis] = -1
-        part = (grid - low).astype(np.float32).reshape(form)
-        coarse = coarse.take(low, axis) * (1 - part) + coarse.take(low + 1, axis) * part
-    return coarse
 
 
 def soft(value: np.ndarray, width: float) -> np.ndarray:
@@ -255,11 +248,15 @@ def edema(site: Site, lesion: Lesion) -> Iterator[Patch]:
         lung = site.lung(side)
         box = _bounds(lung)
         z, y, x = site.axes(box)
-        where = np.argwhere(lung[box])[:: 997]
+        where = np.argwhere(lung[box])[::997]
         middle = site.volume.points(where.mean(0) + [part.start for part in box])
         inward = -18 if side == "left" else 18
-        hilum = middle + (-5.0, 0.0, float(inward))
-        away = np.square((z - hilum[0]) / 75) + np.square((y - hilum[1]) / 70) + np.square((x - hilum[2]) / 55)
+        hilum = middle + np.array([-5.0, 0.0, inward])
+        away = (
+            np.square((z - hilum[0]) / 75)
+            + np.square((y - hilum[1]) / 70)
+            + np.square((x - hilum[2]) / 55)
+        )
         cloud = np.exp(-away) * (1 + 0.45 * site.noise(box, 20)) + 0.25
         density = site.volume.density[box]
         cuffs = np.where(density > -750, 0.25, 0.0) * (strength / 0.3)
@@ -289,11 +286,13 @@ def _plates(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
     for _ in range(int(site.rng.integers(2, 4))):
         middle = site.place(side, lesion.zone, 9)
         half = site.rng.uniform(0.8, 1.1) * length
-        box = site.box(middle - (25, half, half), middle + (25, half, half))
+        reach = np.array([25, half, half])
+        box = site.box(middle - reach, middle + reach)
         z, y, x = (axis - at for axis, at in zip(site.axes(box), middle, strict=True))
         slope, thick = site.rng.uniform(-0.3, 0.3, 2), site.rng.uniform(2.4, 3.6)
         height = z - slope[0] * x - 0.25 * slope[1] * y + 1.5 * site.noise(box, 30)
-        flat = soft(half - np.sqrt(np.square(x) + np.square(y * 1.3)), 6) * soft(thick - np.abs(height), 1.3)
+        flat = soft(half - np.sqrt(np.square(x) + np.square(y * 1.3)), 6)
+        flat = flat * soft(thick - np.abs(height), 1.3)
         yield site.fill(box, SOLID, 0.8 * flat * site.lung(side)[box])
 
 
@@ -318,8 +317,7 @@ def fracture(site: Site, lesion: Lesion) -> Iterator[Patch]:
     start, count = int(site.rng.integers(4, 7)), int(site.rng.integers(3, 5))
     for rib in range(first + start - 1, first + start - 1 + count):
         bone = site.volume.structures == rib
-        box = _bounds(bone)
-        y, x = (site.volume.axis(at) for at in (1, 2))
+        x = site.volume.axis(2)
         points = np.argwhere(bone)
         outer = np.abs(x[points[:, 2]])
         lateral = points[outer > outer.max() - site.rng.uniform(10, 40)]

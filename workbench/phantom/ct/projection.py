@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from workbench.phantom.ct.volume import Volume
 
-VIEWS = ("PA", "AP", "LATERAL")
 #: mm between two planes on which rays are sampled, and points of the lattice along each axis.
 STEP, LATTICE = 2.0, 41
 _AT_ONCE = 8
@@ -65,7 +64,12 @@ def _rotation(turn: tuple[float, float, float]) -> np.ndarray:
     found = np.eye(3)
     for angle, (a, b) in zip(np.deg2rad(turn), ((1, 2), (0, 2), (0, 1)), strict=True):
         one = np.eye(3)
-        one[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        one[[a, a, b, b], [a, b, a, b]] = (
+            np.cos(angle),
+            -np.sin(angle),
+            np.sin(angle),
+            np.cos(angle),
+        )
         found = found @ one
     return found
 
@@ -95,7 +99,9 @@ def lattice(volume: Volume, beam: Beam, size: int, deform: Deform | None = None)
     if deform is not None:
         points = deform(points)
     found = (points / (volume.extent / 2)).astype(np.float32)[:, ::-1]
-    return torch.from_numpy(found.reshape(LATTICE, LATTICE, LATTICE, 3).transpose(0, 3, 1, 2).copy())
+    return torch.from_numpy(
+        found.reshape(LATTICE, LATTICE, LATTICE, 3).transpose(0, 3, 1, 2).copy()
+    )
 
 
 def _longer(beam: Beam, size: tuple[int, int]) -> np.ndarray:
@@ -117,9 +123,15 @@ def cast(points: np.ndarray, volume: Volume, beam: Beam, size: int) -> np.ndarra
 
 @torch.inference_mode()
 def project(
-    fields: np.ndarray, where: torch.Tensor, beam: Beam, size: int | tuple[int, int], depth: float, *,
-    edges: str = "border", step: float = STEP,
-) -> np.ndarray:  # fmt: skip
+    fields: np.ndarray,
+    where: torch.Tensor,
+    beam: Beam,
+    size: int | tuple[int, int],
+    depth: float,
+    *,
+    edges: str = "border",
+    step: float = STEP,
+) -> np.ndarray:
     """Return the integrals of fields along the rays.
 
     Args:

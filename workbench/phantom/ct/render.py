@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,13 +11,14 @@ from scipy import ndimage
 from torch.nn import functional
 
 from workbench import findings
+from workbench.phantom.ct.devices import KINDS, path_of
 from workbench.phantom.ct.exposure import Exposure, expose
 from workbench.phantom.ct.lesions import MAKE, Patch, Site
-from workbench.phantom.ct.devices import KINDS, path_of
 from workbench.phantom.ct.projection import LATTICE, Beam, cast, lattice, project
 from workbench.phantom.ct.shape import ANATOMY, Shape, silhouettes, with_ratio
 from workbench.phantom.ct.volume import Volume, attenuation, chest
-from workbench.phantom.scene import Lesion, Scene
+from workbench.phantom.drawing import lead_marker
+from workbench.phantom.scene import Drawn, Lesion, Scene
 
 #: Attenuation of a lesion along a ray that is seen.
 VISIBLE = 0.02
@@ -49,8 +49,8 @@ def sample_chest(rng: np.random.Generator) -> dict:
         middle=uniform(1.0, 1.25),
         fine=uniform(1.4, 2.1),
         sharp=uniform(2.4, 3.8),
-        half=uniform(2.0, 3.0),
-        white=uniform(5.5, 7.5),
+        half=uniform(0.8, 1.3),
+        white=uniform(1.15, 1.45),
         gamma=uniform(0.85, 1.2),
     )
     return {
@@ -72,9 +72,9 @@ def patch_path(
     low = np.array(patch.corner)
     whole = np.array(volume.shape) - 1
     # from the frame of the volume to that of the patch, both -1 to 1, in the order (x, y, z)
-    scale = torch.from_numpy((whole / (shape - 1))[::-1].astype(np.float32).copy())
-    middle = torch.from_numpy(((2 * low + shape - 1 - whole) / (shape - 1))[::-1].astype(np.float32).copy())
-    inside = where * scale[None, :, None, None] - middle[None, :, None, None]
+    scale, middle = whole / (shape - 1), (2 * low + shape - 1 - whole) / (shape - 1)
+    scale, middle = (torch.tensor(at[::-1].copy()).float()[:, None, None] for at in (scale, middle))
+    inside = where * scale - middle
     near = ((inside.abs() <= 1.02).all(1)).numpy()
     if not near.any():
         return None
@@ -94,9 +94,7 @@ def patch_path(
     return at, found
 
 
-def added_by(
-    lesion: Lesion, site: Site, where: torch.Tensor, beam: Beam, size: int
-) -> np.ndarray:
+def added_by(lesion: Lesion, site: Site, where: torch.Tensor, beam: Beam, size: int) -> np.ndarray:
     """Return the attenuation (size, size) that a finding adds along the rays."""
     total = np.zeros((size, size), np.float32)
     depth = beam.depth(site.volume)
@@ -110,58 +108,78 @@ def added_by(
 def larger(image: np.ndarray, size: int) -> np.ndarray:
     """Return an image (H, W) at (size, size), cubic between pixels."""
     one = torch.from_numpy(image)[None, None]
-    return functional.interpolate(one, (size, size), mode="bicubic", align_corners=True)[0, 0].numpy()
+    found = functional.interpolate(one, (size, size), mode="bicubic", align_corners=True)
+    return found[0, 0].numpy()
 
 
-@lru_cache(maxsize=8)
-def _shape(scene_key: tuple, ratio: float) -> Shape:
-    shape, beam = scene_key
+@lru_cache(maxsize=32)
+def _shape(shape: Shape, beam: Beam, ratio: float) -> Shape:
     return with_ratio(shape, chest(), beam, ratio)
 
 
-def render(
-    scene: Scene, size: int, view: str = "PA"
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Draw a scene.
+class _Room:
+    """One chest before one detector: what lesions and devices are projected with."""
 
-    Returns:
-        pixels (size, size) float32; finding -> boolean mask; "right lung", "left lung", "heart" ->
-        boolean mask.
-    """
-    volume, drawn = chest(), scene.anatomy
+    def __init__(self, scene: Scene, ratio: float, size: int) -> None:
+        drawn = scene.anatomy
+        self.scene, self.size, self.fine = scene, size, inner_size(size)
+        self.volume, self.bone = chest(), float(drawn["bone"])
+        self.shape = _shape(drawn["shape"], drawn["beam"], ratio)
+        self.beam = replace(drawn["beam"], view=scene.view)
+        self.where = lattice(self.volume, self.beam, self.fine, self._to_scan)
+
+    def _to_scan(self, points: np.ndarray) -> np.ndarray:
+        return self.shape.to_scan(points, self.volume)
+
+    def chest(self) -> np.ndarray:
+        """Return the attenuation of the chest along the rays, (size, size)."""
+        body = attenuation(self.volume.density, self.bone)[None]
+        depth = self.beam.depth(self.volume)
+        path = project(body, self.where, self.beam, self.fine, depth)[0]
+        return larger(path * self.scene.anatomy["soft"], self.size)
+
+    def lesion(self, lesion: Lesion) -> np.ndarray:
+        """Return the attenuation that a finding adds, (size, size)."""
+        if lesion.finding == findings.DEVICE:
+            return self._device(lesion)
+        if lesion.finding == findings.CARDIOMEGALY:
+            return np.zeros((self.size, self.size), np.float32)
+        rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
+        site = Site(self.volume, self.bone, rng)
+        return larger(added_by(lesion, site, self.where, self.beam, self.fine), self.size)
+
+    def _device(self, lesion: Lesion) -> np.ndarray:
+        def seen(points: np.ndarray) -> np.ndarray:
+            at = self.shape.to_chest(points, self.volume)
+            return cast(at, self.volume, self.beam, self.size)
+
+        rng = np.random.default_rng([self.scene.seed, 9])
+        wires = KINDS[str(lesion.kind)](self.volume, lesion.side, rng)
+        pixel = self.beam.pixel(self.size) / self.beam.magnification(self.volume)
+        return np.sum([path_of(wire, seen, self.size, pixel) for wire in wires], 0)
+
+    def anatomy(self) -> dict[str, np.ndarray]:
+        """Return where heart and lungs are, boolean (size, size)."""
+        outlines = silhouettes(self.shape, self.volume, self.beam, inner_size(self.size // 2))
+        enlarged = (larger(one.astype(np.float32), self.size) > 0.5 for one in outlines)
+        return dict(zip(ANATOMY, enlarged, strict=True))
+
+
+def render(scene: Scene, size: int) -> Drawn:
+    """Project a scene at `size` pixels along each edge."""
     by_name = {lesion.finding: lesion for lesion in scene.lesions}
     heart = by_name.get(findings.CARDIOMEGALY)
-    ratio = heart.params["ratio"] if heart else drawn["ratio"]
-    shape = _shape((drawn["shape"], drawn["beam"]), ratio)
-    beam = replace(drawn["beam"], view=view)
-    fine = inner_size(size)
-    where = lattice(volume, beam, fine, lambda points: shape.to_scan(points, volume))
-    body = attenuation(volume.density, drawn["bone"])[None]
-    base = project(body, where, beam, fine, beam.depth(volume))[0] * drawn["soft"]
-    paths = {}
-    for name, lesion in by_name.items():
-        if name in MAKE:
-            rng = np.random.default_rng([scene.seed, 8, *name.encode()])
-            site = Site(volume, drawn["bone"], rng)
-            paths[name] = larger(added_by(lesion, site, where, beam, fine), size)
-    if device := by_name.get(findings.DEVICE):
-        rng = np.random.default_rng([scene.seed, 9])
-
-        def seen(points: np.ndarray) -> np.ndarray:
-            return cast(shape.to_chest(points, volume), volume, beam, size)
-
-        wires = KINDS[str(device.kind)](volume, device.side, rng)
-        scale = beam.pixel(size) / beam.magnification(volume)
-        paths[findings.DEVICE] = np.sum([path_of(w, seen, size, scale) for w in wires], 0)
+    room = _Room(scene, heart.params["ratio"] if heart else scene.anatomy["ratio"], size)
+    base, anatomy = room.chest(), room.anatomy()
+    paths = {name: room.lesion(lesion) for name, lesion in by_name.items()}
     added = sum(paths.values(), np.zeros((size, size), np.float32))
     rng = np.random.default_rng([scene.seed, 4])
-    pixels = expose(larger(base, size), added, drawn["exposure"], beam.pixel(size), rng)
-    outlines = silhouettes(shape, volume, beam, inner_size(size // 2))
-    anatomy = {
-        name: larger(outline.astype(np.float32), size) > 0.5
-        for name, outline in zip(ANATOMY, outlines, strict=True)
-    }
+    pixels = expose(base, added, scene.anatomy["exposure"], room.beam.pixel(size), rng)
+    pixels = np.maximum(pixels, lead_marker("L", size) * 0.96)
     masks = {name: np.abs(path) >= VISIBLE for name, path in paths.items()}
     if heart:
-        masks[findings.CARDIOMEGALY] = ndimage.binary_closing(anatomy["heart"], iterations=size // 50)
-    return pixels, {lesion.finding: masks[lesion.finding] for lesion in scene.lesions if lesion.finding in masks}, anatomy
+        closed = ndimage.binary_closing(anatomy["heart"], iterations=max(size // 50, 1))
+        masks[findings.CARDIOMEGALY] = closed
+    whole = np.maximum(base + np.abs(added), 1e-3)
+    occupancy = {name: np.abs(path) / whole for name, path in paths.items()}
+    return Drawn(np.rint(pixels * 255).astype(np.float32) / 255, masks, anatomy, occupancy)

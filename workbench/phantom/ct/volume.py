@@ -7,7 +7,6 @@ middle of the volume.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,6 +14,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+#: What stands wherever a CT phantom is shown.
+CREDIT = (
+    "projected from the CT LIDC-IDRI-0001 (Armato et al., The Cancer Imaging Archive, 2015, "
+    "doi 10.7937/K9/TCIA.2015.LO9QL9SX, CC BY 3.0), changed"
+)
 VOLUME = Path(__file__).resolve().parents[2] / "assets" / "ct" / "chest.npz"
 
 #: Densities that are told apart, HU.
@@ -129,8 +133,3 @@ def chest() -> Volume:
     with np.load(VOLUME) as kept:
         parts = {name: kept[name] for name in kept.files}
     return Volume(LEVELS[parts.pop("levels")], **parts)
-
-
-def union(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where any of the masks is."""
-    return np.logical_or.reduce(masks)
