@@ -225,7 +225,7 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
         bronchi = soft(0.10 - np.abs(site.noise(box, 16)), 0.05) * soft(
             0.12 - np.abs(site.noise(box, 16)), 0.05
         )
-        amount = site.rng.uniform(0.5, 0.75) * (1 + 0.15 * site.noise(box, 12))
+        amount = site.rng.uniform(0.65, 0.9) * (1 + 0.15 * site.noise(box, 12))
         share = inside * np.clip(amount, 0.2, 1) * (1 - 0.9 * bronchi)
         yield site.fill(box, SOLID, share * (site.volume.structures[box] == lobe))
 

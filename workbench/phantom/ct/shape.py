@@ -19,7 +19,11 @@ from workbench.phantom.ct.volume import Volume
 
 #: How far the place in which the heart grows reaches from its middle, mm (z, y, x), and where that
 #: middle is beside the middle of the heart: growth goes to the left and down.
-_REACH, _BESIDE = np.array([105.0, 95.0, 125.0]), np.array([-12.0, -6.0, -16.0])
+_REACH, _BESIDE = np.array([115.0, 80.0, 128.0]), np.array([-12.0, -6.0, -14.0])
+
+
+#: Least and most growth of the heart.
+GROWTH = (-0.28, 0.46)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Shape:
     Attributes:
         scale: of (height, depth, width).
         breath: by how much the diaphragm is lower.
-        heart: growth of the heart, -0.5 to 0.6; 0 leaves it.
+        heart: growth of the heart, within `GROWTH`; 0 leaves it.
         lean: side bend of the spine.
         waves: (amplitude, length, phase) of slow waves along (z, y, x) each.
     """
@@ -54,15 +58,15 @@ class Shape:
         if self.heart:
             middle = heart_middle(volume) + _BESIDE
             away = at - middle
-            near = np.maximum(1 - np.square(away / _REACH).sum(1), 0)
-            at = middle + away * (1 - self.heart * near**2 * _inner(volume, at))[:, None]
+            near = np.clip(2 - 2 * np.sqrt(np.square(away / _REACH).sum(1)), 0, 1)
+            at = middle + away * (1 - self.heart * near * near * (3 - 2 * near))[:, None]
         return at
 
     def to_chest(self, points: np.ndarray, volume: Volume) -> np.ndarray:
         """Return where points (N, 3) of the scan are in this chest; undoes `to_scan`."""
         found = points * self.scale
-        for _ in range(12):
-            found = found - (self.to_scan(found, volume) - points)
+        for _ in range(40):
+            found = found - 0.6 * (self.to_scan(found, volume) - points)
         return found
 
 
@@ -103,7 +107,7 @@ def cardiothoracic_ratio(heart: np.ndarray, lungs: np.ndarray) -> float:
 
 def with_ratio(shape: Shape, volume: Volume, beam: Beam, ratio: float) -> Shape:
     """Return the shape whose heart has this cardiothoracic ratio in a frontal radiograph."""
-    low, high = -0.5, 0.62
+    low, high = GROWTH
     for _ in range(8):
         found = replace(shape, heart=(low + high) / 2)
         heart, *lungs = silhouettes(found, volume, beam, 128)

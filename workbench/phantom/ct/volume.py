@@ -113,7 +113,8 @@ class Volume:
         near = tuple(slice(None, None, n) for n in step)
         size = step * self.spacing
         filled = ndimage.binary_closing(np.pad(moving[near], 3), iterations=3)[3:-3, 3:-3, 3:-3]
-        filled &= ~self.mask("spine")[near]
+        # what lies below moves along, down to the end of the scan
+        filled = np.maximum.accumulate(filled, 0) & ~self.mask("spine")[near]
         return ndimage.gaussian_filter(filled.astype(np.float32), 9 / size), size
 
 

@@ -152,7 +152,7 @@ def sentence(text: str) -> str:
 
 
 #: Share of reports in the plain voice.
-PLAIN_SHARE = {"internal": 0.7, "external": 0.5}
+PLAIN_SHARE = {"internal": 0.7, "external": 0.5, "ct": 0.7}
 
 #: How often the narrative voice leaves out a pertinent negative.
 _LEFT_OUT = {ATELECTASIS: 0.25, EDEMA: 0.25, NODULE: 0.4}
