@@ -63,8 +63,9 @@ test compares. Nothing here is under a licence that would bind this project's ow
 
 ## Data sets
 
-None is shipped but the drawn phantoms. Each is fetched by you, under its own agreement
-(`workbench manifest card NAME`).
+Shipped are drawn phantoms, and one chest CT that phantoms are projected from: LIDC-IDRI-0001,
+CC BY 3.0, [changed](../workbench/assets/ct/README.md). Each of the others is fetched by you, under
+its own agreement (`workbench manifest card NAME`).
 
 | data set | licence | published at |
 |---|---|---|

@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--side", "wished-for side", choices=SIDES)
     option("--zone", "wished-for lung zone", choices=ZONES)
     option("--severity", "wished-for severity", choices=SEVERITIES)
-    option("--domain", "kind of image", choices=("internal", "external"), default="internal")
+    kinds = ("internal", "external", "ct")
+    option(
+        "--domain", "two kinds of drawings, or projected from a CT", choices=kinds, default=kinds[0]
+    )
+    option("--view", "of a CT phantom (PA)", choices=("PA", "AP", "LATERAL"))
     option("--size N", "pixels along each edge (512)", default=512)
     option("--out DIR", "output folder (out/phantoms)", default=Path("out/phantoms"))
 
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from workbench.phantom.case import phantom
 
     shared.at_least(args, count=1)
-    drawn = shared.chosen(args, "findings side zone severity domain size")
+    drawn = shared.chosen(args, "findings side zone severity domain view size")
     seeds = shared.progress(range(args.seed, args.seed + args.count), label="phantoms")
     records = [save(phantom(seed, **drawn), args.out) for seed in seeds]
     said = []
@@ -64,7 +68,8 @@ def save(case: Phantom, out: Path) -> dict:
     from workbench.imaging.load import mask_name
 
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"phantom_{case.domain}_{case.seed}"
+    view = "" if case.scene.view in ("PA", "AP") else f"_{case.scene.view.lower()}"
+    stem = f"phantom_{case.domain}_{case.seed}{view}"
     mark = f"seed {case.seed} ({case.domain}), view {case.image.contract.view}"
     _write_png(case.image.pixels, out / f"{stem}.png", mark=mark)
     masks = {finding: mask_name(f"{stem}.png", finding) for finding in case.masks}
@@ -72,6 +77,7 @@ def save(case: Phantom, out: Path) -> dict:
         _write_png(mask, out / masks[finding])
     record = {"image": f"{stem}.png", "masks": masks, "size": case.image.size[0]}
     record |= shared.chosen(case, "seed domain labels report differential")
+    record["source"] = case.image.contract.source
     record["lesions"] = [_facts(lesion) for lesion in case.lesions]
     record["questions"] = [_facts(question) for question in case.questions]
     (out / f"{stem}.json").write_text(shared.to_json(record) + "\n", encoding="utf-8")

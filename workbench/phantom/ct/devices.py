@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from workbench.phantom.ct.volume import Volume
 
@@ -116,7 +116,7 @@ def path_of(wire: Wire, cast: Cast, size: int, pixel: float) -> np.ndarray:
     rows, columns = np.mgrid[top:bottom, left:right]
     steps = np.linspace(0, len(course) - 1, 6 * len(course))
     dense = np.stack([np.interp(steps, np.arange(len(course)), at) for at in course.T], 1)
-    away, _ = cKDTree(dense).query(
+    away, _ = KDTree(dense).query(
         np.stack([rows.ravel(), columns.ravel()], 1), distance_upper_bound=reach
     )
     away = np.minimum(away, reach).reshape(rows.shape) * pixel

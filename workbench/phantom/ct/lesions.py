@@ -51,7 +51,8 @@ class Site:
         """Return where a zone of a lung begins and ends, mm from the middle of the volume."""
         heights = np.flatnonzero(self.lung(side).any((1, 2)))
         # the dome hides what lies below it: zones are those of the lung that is seen in front
-        top, bottom = self.volume.axis(0)[heights[0]], self.volume.axis(0)[heights[-1]] - 55
+        top, bottom = (float(self.volume.axis(0)[heights[at]]) for at in (0, -1))
+        bottom -= 55
         first, last = ZONE_ENDS[zone] if zone else (0.1, 0.9)
         return top + first * (bottom - top), top + last * (bottom - top)
 
@@ -85,7 +86,7 @@ class Site:
 
     def noise(self, box: tuple[slice, ...], length: float) -> np.ndarray:
         """Return smooth noise of unit spread over a box, of a length in mm."""
-        shape = [part.stop - part.start for part in box]
+        shape = np.array([part.stop - part.start for part in box])
         few = np.maximum((shape * self.volume.spacing / length).astype(int) + 3, 3)
         grids = [np.linspace(0.5, n - 1.5, size) for n, size in zip(few, shape, strict=True)]
         return _read(self.rng.standard_normal(few).astype(np.float32), grids, smooth=True)
@@ -110,6 +111,11 @@ def _read(coarse: np.ndarray, grids: Sequence[np.ndarray], *, smooth: bool = Fal
     return coarse
 
 
+def _distance(inside: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return how far each place is from the outside, in the unit of `step`."""
+    return np.asarray(ndimage.distance_transform_edt(inside, step), np.float32)
+
+
 @cache
 def _lung(volume: Volume, side: str) -> np.ndarray:
     return volume.mask(f"{side} lung")
@@ -118,12 +124,12 @@ def _lung(volume: Volume, side: str) -> np.ndarray:
 @cache
 def _depth(volume: Volume, side: str) -> tuple[np.ndarray, int]:
     """Return how deep in its lobe each place lies, mm, on every fourth column and row."""
-    thin, found = 4, 0.0
+    thin, found = 4, np.zeros(1, np.float32)
     step = volume.spacing * (1, thin, thin)
     for name in LOBES[side]:
         lobe = volume.mask(name)[:, ::thin, ::thin]
-        found = np.maximum(found, ndimage.distance_transform_edt(lobe, step))
-    return np.asarray(found, np.float32), thin
+        found = np.maximum(found, _distance(lobe, step))
+    return found, thin
 
 
 #: What hides a nodule.
@@ -149,7 +155,7 @@ def rim_distance(volume: Volume, side: str) -> np.ndarray:
     outer = columns >= first[..., None] if side == "right" else columns < last[..., None]
     free = outer & lung.any(2, keepdims=True) | np.maximum.accumulate(lung, 0)
     step = volume.spacing * (1, 1e3, thin)
-    found = ndimage.distance_transform_edt(free, step).astype(np.float32)
+    found = _distance(free, step)
     grids = [
         np.minimum(np.arange(size) * (n / size), n - 1)
         for size, n in zip(volume.shape, found.shape, strict=True)
@@ -160,7 +166,7 @@ def rim_distance(volume: Volume, side: str) -> np.ndarray:
 @cache
 def _covered(volume: Volume, *names: str) -> np.ndarray:
     """Return where a structure lies in front or behind, (slices, columns)."""
-    return volume.mask(*names).any(1)
+    return np.any(volume.mask(*names), axis=1)
 
 
 def soft(value: np.ndarray, width: float) -> np.ndarray:

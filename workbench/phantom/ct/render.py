@@ -179,7 +179,7 @@ def render(scene: Scene, size: int) -> Drawn:
     masks = {name: np.abs(path) >= VISIBLE for name, path in paths.items()}
     if heart:
         closed = ndimage.binary_closing(anatomy["heart"], iterations=max(size // 50, 1))
-        masks[findings.CARDIOMEGALY] = closed
+        masks[findings.CARDIOMEGALY] = np.asarray(closed, bool)
     whole = np.maximum(base + np.abs(added), 1e-3)
     occupancy = {name: np.abs(path) / whole for name, path in paths.items()}
     return Drawn(np.rint(pixels * 255).astype(np.float32) / 255, masks, anatomy, occupancy)
