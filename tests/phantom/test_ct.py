@@ -82,7 +82,7 @@ def test_an_image_changes_where_the_mask_is(finding):
     mask = with_it.masks[finding]
     inside = change[mask].sum() / change.sum()
     # a heart that grows pushes lung aside, beyond its own outline
-    assert inside >= (0.5 if finding == CARDIOMEGALY else 0.97)
+    assert inside >= (0.4 if finding == CARDIOMEGALY else 0.99)
     assert change[mask].mean() > 1e-5
     assert with_it.labels[finding] == "present"
 

@@ -143,24 +143,17 @@ LOBES = {
 
 @cache
 def rim_distance(volume: Volume, side: str) -> np.ndarray:
-    """Return how far each voxel is from the side wall and the apex, as seen from the front, mm.
+    """Return how far each place is from the side wall and the apex, as seen from the front, mm.
 
-    (slices, rows, columns) float32. Mediastinum and diaphragm are no wall, nor are front and back.
+    (slices, 1, columns) float32. Mediastinum and diaphragm are no wall, nor are front and back.
     """
-    thin = 3
-    lung = _lung(volume, side)[:, ::thin, ::thin]
-    columns, width = np.arange(lung.shape[2]), lung.shape[2]
-    first = np.where(lung.any(2), lung.argmax(2), width)
-    last = np.where(lung.any(2), width - lung[:, :, ::-1].argmax(2), 0)
-    outer = columns >= first[..., None] if side == "right" else columns < last[..., None]
-    free = outer & lung.any(2, keepdims=True) | np.maximum.accumulate(lung, 0)
-    step = volume.spacing * (1, 1e3, thin)
-    found = _distance(free, step)
-    grids = [
-        np.minimum(np.arange(size) * (n / size), n - 1)
-        for size, n in zip(volume.shape, found.shape, strict=True)
-    ]
-    return _read(found, grids)
+    lung = _covered(volume, f"{side} lung")
+    columns, width = np.arange(lung.shape[1]), lung.shape[1]
+    first = np.where(lung.any(1), lung.argmax(1), width)[:, None]
+    last = np.where(lung.any(1), width - lung[:, ::-1].argmax(1), 0)[:, None]
+    outer = columns >= first if side == "right" else columns < last
+    free = outer & lung.any(1, keepdims=True) | np.maximum.accumulate(lung, 0)
+    return _distance(free, volume.spacing[[0, 2]])[:, None]
 
 
 @cache
@@ -188,7 +181,9 @@ def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
         z, _, _ = site.axes(box)
         bottom = z.max()
         level = bottom - site.rng.uniform(*height)
-        rise = site.rng.uniform(30, 50) * np.exp(-rim_distance(site.volume, side)[box] / 18)
+        rise = site.rng.uniform(30, 50) * np.exp(
+            -rim_distance(site.volume, side)[box[0], :, box[2]] / 18
+        )
         share = soft(z - (level - rise), 2.5) * lung[box]
         yield site.fill(box, FLUID, share)
 
@@ -199,17 +194,15 @@ def pneumothorax(site: Site, lesion: Lesion) -> Iterator[Patch]:
     side = str(lesion.side)
     lung = site.lung(side)
     box = _bounds(lung)
-    z, y, _ = site.axes(box)
+    z, _, _ = site.axes(box)
     top, bottom = z.min(), z.max()
     wide = site.rng.uniform(*gap) * (1 - site.rng.uniform(0.45, 0.8) * ((z - top) / (bottom - top)))
-    away = rim_distance(site.volume, side)[box]
-    # upright, air gathers in front and above
-    front = (y - y.min()) / (y.max() - y.min())
-    inset = away - wide * (0.6 + 0.5 * front)
+    away = rim_distance(site.volume, side)[box[0], :, box[2]]
+    inset = away - wide
     air = soft(-inset, 1.2) * lung[box]
     line = np.clip(1 - np.abs(inset - 1.4) / 1.6, 0, 1).astype(np.float32) * lung[box]
     yield site.fill(box, AIR, air)
-    yield site.fill(box, 0.0, line * 0.55)
+    yield site.fill(box, 0.0, line * 0.8)
 
 
 def _ball(site: Site, middle: np.ndarray, reach: float) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -274,7 +267,7 @@ def _septa(site: Site, box: tuple[slice, ...], side: str) -> np.ndarray:
     """Return thin horizontal sheets in the outer lower lung: 1 in them, 0 elsewhere."""
     z, _, _ = site.axes(box)
     low, high = site.zone(side, "lower")
-    near = rim_distance(site.volume, side)[box]
+    near = rim_distance(site.volume, side)[box[0], :, box[2]]
     rows = np.zeros(z.shape, np.float32)
     inside = np.flatnonzero((z[:, 0, 0] > low - 25) & (z[:, 0, 0] < high + 10))
     rows[site.rng.choice(inside, max(len(inside) // 5, 1), replace=False)] = 1

@@ -21,7 +21,7 @@ from workbench.phantom.drawing import lead_marker
 from workbench.phantom.scene import Drawn, Lesion, Scene
 
 #: Attenuation of a lesion along a ray that is seen.
-VISIBLE = 0.02
+VISIBLE = 0.01
 
 
 def sample_chest(rng: np.random.Generator) -> dict:
@@ -165,6 +165,13 @@ class _Room:
         return dict(zip(ANATOMY, enlarged, strict=True))
 
 
+def _whole(mask: np.ndarray, reach: int = 2) -> np.ndarray:
+    """Return a mask (H, W) without gaps narrower than twice `reach` pixels."""
+    return np.asarray(ndimage.binary_closing(np.pad(mask, reach), iterations=reach), bool)[
+        reach:-reach, reach:-reach
+    ]
+
+
 def render(scene: Scene, size: int) -> Drawn:
     """Project a scene at `size` pixels along each edge."""
     by_name = {lesion.finding: lesion for lesion in scene.lesions}
@@ -176,10 +183,9 @@ def render(scene: Scene, size: int) -> Drawn:
     rng = np.random.default_rng([scene.seed, 4])
     pixels = expose(base, added, scene.anatomy["exposure"], room.beam.pixel(size), rng)
     pixels = np.maximum(pixels, lead_marker("L", size) * 0.96)
-    masks = {name: np.abs(path) >= VISIBLE for name, path in paths.items()}
+    masks = {name: _whole(np.abs(path) >= VISIBLE) for name, path in paths.items()}
     if heart:
-        closed = ndimage.binary_closing(anatomy["heart"], iterations=max(size // 50, 1))
-        masks[findings.CARDIOMEGALY] = np.asarray(closed, bool)
+        masks[findings.CARDIOMEGALY] = _whole(anatomy["heart"], max(size // 50, 1))
     whole = np.maximum(base + np.abs(added), 1e-3)
     occupancy = {name: np.abs(path) / whole for name, path in paths.items()}
     return Drawn(np.rint(pixels * 255).astype(np.float32) / 255, masks, anatomy, occupancy)
