@@ -43,7 +43,7 @@ lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab, as your own
 site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in out/site
 	@$(RUN) -m docs.site --model '$(MODEL)'
 
-lint: style ## check the code
+lint: style ## check the code, and that types agree (a minute)
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 style: $(VENV)/.installed-test
@@ -51,8 +51,7 @@ style: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 
 test: export OMP_NUM_THREADS := 1
-# One of the tests is that types agree (a minute of pyright), beside the others.
-test: $(VENV)/.installed-test style ## check the code, run every test and every notebook
+test: $(VENV)/.installed-test style ## run every test and every notebook
 	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
 
 # On all cores, by the clock on the wall: leave the machine alone meanwhile.
