@@ -10,11 +10,16 @@ import torch
 from PIL import Image, ImageFile
 
 from workbench.cases import cases_of, manifest_regions, phantom_case
+from workbench.commands.phantom import save
+from workbench.data import build, load
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import _case_set, gather, manifest_cases, unlabelled_cases
 from workbench.finetune.comparing import examine
 from workbench.finetune.datasets import Images, patch_targets
+from workbench.finetune.measuring import explained_rows
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
+from workbench.interface import load_model
+from workbench.phantom.case import phantom
 
 DATA = DataRecipe(manifest="films.parquet", validation=0.3)
 
@@ -170,3 +175,20 @@ def test_models_are_examined_on_cases(manifest):
     assert len(cases_of(manifest)) == 6
     with pytest.raises(InputError, match="known to be present in one case and absent in another"):
         examine(*models, finding="nodule", cases=manifest)
+
+
+def test_evidence_takes_boxes_of_a_manifest(tmp_path):
+    """What is explained before and after points into a box of a radiograph, or says nothing."""
+    model = load_model("mini", device="cpu", dtype="float32")
+    save(phantom(5_000_001, findings=["pleural effusion"], size=256), tmp_path)
+    frame = build("phantom", source=tmp_path).to_frame()
+    box = {"x": 0, "y": 0, "width": 256, "height": 256}
+    frame["masks"], frame["boxes"] = None, json.dumps([{"finding": "pleural effusion", **box}])
+    frame.to_parquet(tmp_path / "m.parquet")
+    cases = cases_of(load(tmp_path / "m.parquet"))
+    rows = explained_rows(model, model, cases)
+    assert {row["when"] for row in rows} == {"before", "after"}
+    assert {row["finding"]: row["points"] for row in rows if row["stated"]} == {
+        "pleural effusion": True
+    }
+    assert all(row["drawn"] and row["contribution"] is not None for row in rows)
