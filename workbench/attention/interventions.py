@@ -57,7 +57,8 @@ class Intervention:
         what: what was changed, in words.
         original: the text before.
         written: the text that is written instead, with the same decoding settings; None where it
-            was not asked for.
+            was not asked for. Where the traced text was not the model's own (a reference, an edited
+            report), it differs by that alone: compare with `ablate(trace, heads=[])`.
         before, after: (n,) log-probability of each token of `original`, read teacher-forced.
     """
 
