@@ -23,8 +23,9 @@ from workbench.hallucination import (
     ground,
     shipped_calibration,
 )
-from workbench.hallucination.calibration import JudgedCase, reliability
+from workbench.hallucination.calibration import WITH_PROBE, JudgedCase, reliability
 from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS
+from workbench.hallucination.linear_probe import shipped_probe
 from workbench.reports import label
 
 
@@ -280,7 +281,7 @@ def test_benchmark_goes_on_from_what_was_kept(tmp_path):
 
 def test_what_is_shipped_fits_the_shipped_weights_and_no_held_out_seed():
     model = load("mini")
-    for name in ("combination", AUGMENTED_POLLING):
+    for name in ("combination", WITH_PROBE, AUGMENTED_POLLING):
         found = shipped_calibration(model, name)
         assert found.sha256 == model.identity.sha256
         assert "seeds 8,000,000 to 8,000,399" in found.fitted_on
@@ -288,5 +289,7 @@ def test_what_is_shipped_fits_the_shipped_weights_and_no_held_out_seed():
         bins = reliability(found.probabilities, found.false)
         shares = [(at, share.low, share.high) for at, share in bins]
         assert all(low - 0.05 <= at <= high + 0.05 for at, low, high in shares)
+    probe = shipped_probe(model.identity)
+    assert probe is not None and "seeds 7,200,000 to 7,200,639" in probe.fitted_on
     with pytest.raises(InputError, match="no calibration 'magic' is shipped"):
         shipped_calibration(model, "magic")
