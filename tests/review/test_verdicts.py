@@ -253,3 +253,43 @@ def test_a_flipped_side_is_corrected_in_the_manifest(lab, notes):
     made = corrected_reference(found, notes).to_manifest(known)
     assert json.loads(made.frame["locations"].iloc[0]) == {EFFUSION: ["left"]}
     assert made.frame[EFFUSION].astype(str).tolist() == ["present"]
+
+
+def test_boxes_are_kept_as_cells_of_a_manifest_and_reach_one(lab, tmp_path):
+    found = queue(
+        lab.rows({"a": "No pleural effusion."}), manifest=lab.manifest({"a": {EFFUSION: "present"}})
+    )
+    notes = Annotations(tmp_path / "notes.jsonl")
+    box = {"x": 12, "y": 8.00049, "width": 3.5, "height": 4, "finding": EFFUSION}
+    row = found.to_frame().iloc[0]
+    notes.add(row, verdict="model wrong", reviewer="AB", boxes=[box])
+    notes.add(row, verdict="unclear", reviewer="CD", boxes='[{"x":0,"y":0,"width":1,"height":1}]')
+    cells = Annotations(notes.path).to_frame()["boxes"].tolist()
+    assert cells[0] == json.dumps(box | {"y": 8.0}, sort_keys=True, separators=(",", ":"))
+    manifest = corrected_reference(found, notes).to_manifest(lab.manifest({"a": {}}))
+    rows = json.loads(manifest.frame["boxes"].iloc[0])
+    assert [(one["finding"], one["reader"]) for one in rows] == [(EFFUSION, "AB"), ("", "CD")]
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        '[{"x":1}]', '[{"x":1,"y":1,"width":0,"height":2}]', '{"x":1}', "[[1,2,3,4]]",
+        '[{"x":NaN,"y":1,"width":1,"height":2}]', '[{"x":"1","y":1,"width":1,"height":2}]',
+        '[{"x":-1,"y":1,"width":1,"height":2}]', '[{"x":1,"y":1,"width":1,"height":2,"a":1}]',
+    ],
+)  # fmt: skip
+def test_what_is_no_box_is_refused(notes, boxes):
+    with pytest.raises(InputError, match="boxes must be a list of x, y, width, height"):
+        notes.add(entry(), verdict="unclear", reviewer="AB", boxes=boxes)
+    assert len(notes) == 0
+
+
+def test_boxes_of_unknown_findings_and_too_many_are_refused(notes):
+    box = {"x": 1, "y": 1, "width": 1, "height": 1}
+    with pytest.raises(OptionError, match="unknown finding 'noodle'; did you mean 'nodule'"):
+        notes.add(entry(), verdict="unclear", reviewer="AB", boxes=[box | {"finding": "noodle"}])
+    with pytest.raises(InputError, match="at most 200 boxes can be drawn; got 201"):
+        notes.add(entry(), verdict="unclear", reviewer="AB", boxes=[box] * 201)
+    with pytest.raises(InputError, match="not JSON"):
+        notes.add(entry(), verdict="unclear", reviewer="AB", boxes="[")

@@ -304,3 +304,24 @@ def test_two_hundred_random_actions_do_no_harm(opened, study):
     assert all(record["what"] in ("grade", "undo") for record in records)
     whats = [record["what"] for record in records]
     assert ("undo", "undo") not in pairwise(whats)
+
+
+def test_a_box_is_drawn_by_keys_and_goes_with_the_grade(opened, study):
+    page = opened()
+    at(page, 1)
+    page.wait_for_function("document.querySelector('.wbf-canvas').width > 0")
+    page.keyboard.press("x")
+    for key in ("Enter", "Shift+ArrowRight", "ArrowLeft", "Enter", "Control+z"):
+        page.keyboard.press(key)
+    page.select_option("select[aria-label='Finding of box 1']", "nodule")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.includes('kept')")
+    again = opened()
+    again.wait_for_function("document.querySelectorAll('.desk-box').length === 1")
+    again.keyboard.press("b")
+    at(again, 2)
+    assert again.locator(".desk-box").count() == 0
+    cell = study.to_frame()["boxes"].iloc[0]
+    (box,) = json.loads(cell)
+    assert box["finding"] == "nodule" and 0 < box["x"] < box["x"] + box["width"] < 20
+    assert study.to_frame()["boxes"].tolist()[1:] == [""] * 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -313,3 +315,59 @@ def test_two_hundred_random_actions_do_no_harm(opened):
     page.select_option("select >> nth=0", "")
     count(page, f"AB: {len(opened.notes)} of 6 judged")
     assert opened.notes.torn == 0
+
+
+def on_page(page, x: float, y: float) -> tuple[float, float]:
+    """Return where a pixel of the radiograph is on the page; the middles of both are one."""
+    box = page.locator(".wbf-canvas").bounding_box()
+    scale = min(box["width"] / 32, box["height"] / 40) * page.zoom
+    across, down = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return across + (x - 16) * scale, down + (y - 20) * scale
+
+
+def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*on_page(page, *start))
+    page.mouse.down()
+    page.mouse.move(*on_page(page, *end), steps=3)
+    page.mouse.up()
+
+
+def drawn(found) -> list[list[float]]:
+    names = ("x", "y", "width", "height")
+    return [[box[name] for name in names] for box in json.loads(found)]
+
+
+def test_boxes_are_dragged_moved_named_undone_and_kept(opened):
+    """At two zooms a dragged box is stored in pixels of the original, within one of them."""
+    page = opened()
+    page.wait_for_function("document.querySelector('.wbf-canvas').width > 0")
+    page.zoom = 1
+    page.keyboard.press("x")
+    drag(page, (5, 8), (15, 20))
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    page.zoom = 1.25**2
+    page.wait_for_function("document.querySelectorAll('.desk-box').length === 1")
+    drag(page, (18, 12), (24, 30))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Enter")  # a third one in the middle
+    page.keyboard.press("Delete")
+    page.select_option("select[aria-label='Finding of box 1']", "nodule")
+    page.select_option("select[aria-label='Finding of box 2']", "")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.includes('kept')")
+    again = opened()
+    again.wait_for_function("document.querySelectorAll('.desk-box').length === 2")
+    again.keyboard.press("1")
+    count(again, "1 of 6 judged")
+    (found,) = opened.notes.current()
+    np.testing.assert_allclose(drawn(found.boxes), [[5, 8, 10, 12], [19, 13, 6, 19]], atol=1)
+    assert [box["finding"] for box in json.loads(found.boxes)] == ["nodule", ""]
+    again.keyboard.press("z")
+    count(again, "0 of 6 judged")
+    again.wait_for_function("document.querySelectorAll('.desk-box').length === 2")
+    again.click("button[aria-label='Delete box 1']")
+    again.wait_for_function("document.querySelectorAll('.desk-box').length === 1")
+    again.click("button:text-is('Undo box')")
+    again.wait_for_function("document.querySelectorAll('.desk-box').length === 2")

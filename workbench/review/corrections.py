@@ -30,7 +30,7 @@ from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform, save_frame
-from workbench.data.mapping import sections
+from workbench.data.mapping import from_cell, sections, to_cell
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
@@ -49,6 +49,7 @@ class CorrectedReference:
         reviewed: (cases,) bool, whether a verdict stands.
         changes: columns source, id, finding, before, after, side, reviewers.
         reports: (source, id) -> the report as a reviewer wrote it.
+        boxes: (source, id) -> boxes that reviewers drew, as a manifest has them, with the reader.
         notes: what a person should know.
     """
 
@@ -57,6 +58,7 @@ class CorrectedReference:
     reviewed: np.ndarray = field(repr=False)
     changes: pd.DataFrame
     reports: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    boxes: dict[tuple[str, str], list[dict]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     __repr__ = short_repr
@@ -83,7 +85,7 @@ class CorrectedReference:
         """Return the reviewed rows of a manifest with the corrected labels, to fine-tune on.
 
         A row whose labels changed loses its report, which would teach the opposite, unless a
-        reviewer wrote a new one.
+        reviewer wrote a new one. Boxes that reviewers drew come behind those that are there.
 
         Args:
             manifest: the rows, with images and splits.
@@ -102,6 +104,9 @@ class CorrectedReference:
             zip(map(tuple, self.cases[there].to_numpy()), rows[there].tolist(), strict=True)
         )
         dropped = _apply(frame, self, places, provenance)
+        for key in set(self.boxes) & set(places):
+            cell = frame.loc[places[key], "boxes"]
+            frame.loc[places[key], "boxes"] = to_cell([*from_cell(cell), *self.boxes[key]])
         keep = np.isin(np.arange(len(frame)), rows[self.reviewed])
         notes = (
             f"{len(self.changes):,} labels corrected by review",
@@ -126,6 +131,7 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
     reviewed = np.zeros(len(cases), dtype=bool)
     votes: dict[tuple[int, str], dict[str, Annotation]] = {}
     reports: dict[tuple[str, str], str] = {}
+    boxes: dict[tuple[str, str], list[dict]] = {}
     lost = 0
     for item in annotations.current():
         if (at := places.get((item.source, item.id))) is None:
@@ -134,6 +140,9 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
         reviewed[at] = True
         if item.report:
             reports[item.source, item.id] = item.report
+        for box in from_cell(item.boxes):
+            drawn = {"finding": "", **box, "reader": item.reviewer}
+            boxes.setdefault((item.source, item.id), []).append(drawn)
         if item.finding in FINDINGS:
             votes.setdefault((at, item.finding), {})[item.reviewer] = item
     changes = []
@@ -149,7 +158,7 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
     names = ["source", "id", "finding", "before", "after", "side", "reviewers"]
     notes = (f"{lost:,} verdicts are about cases that are not in this queue",) if lost else ()
     table = pd.DataFrame(changes, columns=names)
-    return CorrectedReference(cases, codes, reviewed, table, reports, notes)
+    return CorrectedReference(cases, codes, reviewed, table, reports, boxes, notes)
 
 
 def _implied(item: Annotation, label: str, reported: str) -> str:

@@ -105,7 +105,7 @@ class ReaderStudy:
         """Return one row for each reading, unblinded.
 
         Columns: reader, position (from 1), item, source, case, arm, repeat, grade (missing where
-        not yet given), seconds, comment.
+        not yet given), seconds, comment, boxes (JSON as in a manifest, "" for none).
         """
         rows = []
         for session in map(self.session, self.readers):
@@ -115,10 +115,10 @@ class ReaderStudy:
                 rows.append(
                     (session.reader, item.position, item.item, *self.case_of(item.item),
                      known["arm"], known["repeat"], record.get("grade"), record.get("seconds"),
-                     record.get("comment", ""))
+                     record.get("comment", ""), record.get("boxes", ""))
                 )  # fmt: skip
         names = ["reader", "position", "item", "source", "case", "arm", "repeat", "grade"]
-        frame = pd.DataFrame(rows, columns=[*names, "seconds", "comment"])
+        frame = pd.DataFrame(rows, columns=[*names, "seconds", "comment", "boxes"])
         return frame.astype({"seconds": float})
 
     def progress(self) -> pd.DataFrame:

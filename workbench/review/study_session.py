@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench._store import JsonLines, read_json
+from workbench.data.mapping import EDGES, from_cell, to_cell
 from workbench.errors import InputError, OptionError
+from workbench.findings import standard_name
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.runs.record import now
 
@@ -32,6 +35,8 @@ GRADES = {
 SUCCESS = ("A", "B")
 FORMAT = 1
 _LONG = 20_000
+#: Boxes that one person can draw at once, and what belongs to one.
+_BOXES, _OF_BOX = 200, {*EDGES, "finding"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class ReaderSession:
 
     @property
     def grades(self) -> dict[str, dict]:
-        """Item -> its standing record (grade, seconds, comment, time), the last graded one last."""
+        """Item -> its standing record (grade, seconds, comment, boxes, time), the last one last."""
         records, _ = self._lines.read()
         known = {item.item for item in self.items}
         found: dict[str, list[dict]] = {}
@@ -128,9 +133,10 @@ class ReaderSession:
         return item
 
     def grade(
-        self, item: str, grade: str, *, seconds: float | None = None, comment: str = ""
-    ) -> None:
-        """Give a report, by its name, one of `GRADES` and a comment.
+        self, item: str, grade: str, *, seconds: float | None = None, comment: str = "",
+        boxes: str | Sequence[Mapping[str, object]] = "",
+    ) -> None:  # fmt: skip
+        """Give a report, by its name, one of `GRADES`, a comment and boxes (see `check_boxes`).
 
         `seconds` are those it took; since `next` showed it when None, unknown where it did not.
 
@@ -150,6 +156,7 @@ class ReaderSession:
             seconds = time.monotonic() - self._shown[1]
         taken = None if seconds is None else round(float(seconds), 2)
         record = {"item": item, "grade": grade, "seconds": taken, "comment": comment}
+        record["boxes"] = check_boxes(boxes)
         self._lines.add({"what": "grade", **record, "time": now()})
 
     def undo(self) -> str | None:
@@ -158,6 +165,30 @@ class ReaderSession:
         if last is not None:
             self._lines.add({"what": "undo", "item": last, "time": now()})
         return last
+
+
+def check_boxes(boxes: str | Sequence[Mapping[str, object]]) -> str:
+    """Return boxes that a person drew as a cell of a manifest, in original pixels; "" for none.
+
+    Raises:
+        InputError: they are none: not JSON, without a size, outside, or of an unknown finding.
+    """
+    found = from_cell(boxes) if isinstance(boxes, str) else [dict(box) for box in boxes]
+    for box in found if isinstance(found, list) else [None]:
+        edges = [box.get(name) for name in EDGES] if isinstance(box, dict) else []
+        real = [isinstance(edge, (int, float)) and 0 <= edge < 1e6 for edge in edges]
+        if not (real and all(real) and edges[2] > 0 and edges[3] > 0) or set(box) - _OF_BOX:
+            raise InputError(
+                "boxes must be a list of x, y, width, height in pixels of the radiograph, with a "
+                f"finding or none; got {box!r:.200}"
+            )
+        if box.get("finding"):
+            standard_name(str(box["finding"]))
+    if len(found) > _BOXES:
+        raise InputError(f"at most {_BOXES} boxes can be drawn; got {len(found)}")
+    rows = [{name: round(value, 3) if name in EDGES else value for name, value in box.items()}
+            for box in found]  # fmt: skip
+    return to_cell(rows) or ""
 
 
 def check_text(name: str, text: object) -> None:

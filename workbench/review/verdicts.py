@@ -30,7 +30,7 @@ from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
-from workbench.review.study_session import check_text
+from workbench.review.study_session import check_boxes, check_text
 from workbench.runs.record import now
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Annotation:
         true, side: what the reviewer takes for true, or "".
         comment: free text.
         report: the report as it should be, or "".
+        boxes: drawn on the radiograph, as a cell of a manifest: JSON in original pixels, or "".
     """
 
     n: str
@@ -92,6 +93,7 @@ class Annotation:
     side: str = ""
     comment: str = ""
     report: str = ""
+    boxes: str = ""
 
     __repr__ = short_repr
 
@@ -125,6 +127,7 @@ class Annotations:
         side: str = "",
         comment: str = "",
         report: str = "",
+        boxes: str | Sequence[Mapping[str, object]] = "",
         **named: str,
     ) -> Annotation:
         """Write a verdict.
@@ -134,6 +137,7 @@ class Annotations:
                 finding="nodule", kind=..., source=...
             verdict, reviewer, severity, errors, true, side, comment, report: see `Annotation`;
                 `true` decides the corrected reference, `report` serves fine-tuning.
+            boxes: x, y, width, height in pixels of the radiograph, and a finding or none, of each.
             **named: id, source, kind, finding, said, reference.
 
         Raises:
@@ -155,6 +159,7 @@ class Annotations:
         found = Annotation(
             uuid.uuid4().hex, **target, verdict=verdict, reviewer=who, time=now(),
             severity=severity, errors=errors, true=true, side=side, comment=comment, report=report,
+            boxes=check_boxes(boxes),
         )  # fmt: skip
         self._lines.add({"what": "verdict", **asdict(found)})
         return found

@@ -25,8 +25,9 @@ from typing import Any
 
 from workbench._store import file_stamp
 from workbench.errors import InputError, RunError
+from workbench.review.readings import FINDINGS
 from workbench.review.study import ReaderStudy, open_study
-from workbench.review.study_session import GRADES, ReaderSession, StudyItem
+from workbench.review.study_session import GRADES, ReaderSession, StudyItem, check_boxes
 from workbench.widgets._front import Drafts, Sharing, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
 from workbench.widgets.radiographs import image_source, pixels_of
@@ -72,6 +73,7 @@ class StudyApp(Sharing):
         return {
             "reader": self.session.reader,
             "instructions": self.session.instructions,
+            "findings": FINDINGS,
             "grades": [{"key": name, "means": text} for name, text in GRADES.items()],
             **self._counts(),
         }
@@ -89,14 +91,16 @@ class StudyApp(Sharing):
                     "position": due.position,
                     "radiograph": self._radiograph(due),
                     "comment": draft.get("comment", ""),
+                    "boxes": draft.get("boxes", ""),
                 }
                 self.session.next()
             return {"report": found, **self._counts()}
 
     @quick
     def grade(self, message: Mapping) -> dict[str, Any]:
-        """Write a grade, and drop the draft: item, grade, comment."""
-        item, grade, comment = (text_in(message, name) for name in ("item", "grade", "comment"))
+        """Write a grade, and drop the draft: item, grade, comment, boxes."""
+        item, grade = text_in(message, "item"), text_in(message, "grade")
+        typed = {name: text_in(message, name) for name in ("comment", "boxes")}
         due = self.session.due
         try:
             if due is None or due.item != item:
@@ -104,8 +108,8 @@ class StudyApp(Sharing):
                     "this report has been graded in another tab or process; nothing was written. "
                     + ("The next one is shown now" if due else "All reports are graded")
                 )
-            self.session.grade(item, grade, comment=comment)
-            self._keep(item, "")
+            self.session.grade(item, grade, **typed)
+            self._keep(item)
         finally:
             self._news()
             self._turned()
@@ -113,7 +117,7 @@ class StudyApp(Sharing):
 
     @quick
     def undo(self, message: Mapping) -> dict[str, Any]:
-        """Take the last grade back, the comment stays as a draft: seen, the report it is of."""
+        """Take the last grade back, what was typed stays a draft: seen, the report it is of."""
         last = self.session.just_graded
         try:
             if last is None:
@@ -126,9 +130,9 @@ class StudyApp(Sharing):
                     "the last grade was given in another tab or process; nothing was taken back. "
                     "Undo once more to take that one back"
                 )
-            comment = self.session.grades[last].get("comment", "")
+            given = self.session.grades[last]
             self.session.undo()
-            self._keep(last, comment)
+            self._keep(last, **{name: given.get(name, "") for name in ("comment", "boxes")})
         finally:
             self._news()
             self._turned()
@@ -136,11 +140,12 @@ class StudyApp(Sharing):
 
     @quick
     def draft(self, message: Mapping) -> dict[str, Any]:
-        """Keep a comment that is being typed: item, comment."""
+        """Keep what is typed and drawn: item, comment, boxes."""
         item = text_in(message, "item")
         if item not in {entry.item for entry in self.session.items}:
             raise InputError(f"no report {item!r} in the list of {self.session.reader}")
-        self._keep(item, text_in(message, "comment"))
+        boxes = check_boxes(text_in(message, "boxes"))
+        self._keep(item, comment=text_in(message, "comment"), boxes=boxes)
         return {"kept": True}
 
     def still(self) -> str:
@@ -165,8 +170,8 @@ class StudyApp(Sharing):
             "undoable": self.session.just_graded or "",
         }
 
-    def _keep(self, item: str, comment: str) -> None:
-        self._drafts.keep(self.session.reader, (item,), {"comment": comment})
+    def _keep(self, item: str, **typed: str) -> None:
+        self._drafts.keep(self.session.reader, (item,), typed)
 
     def _radiograph(self, item: StudyItem) -> dict[str, Any] | None:
         if self._radiographs is None:

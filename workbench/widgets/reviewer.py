@@ -23,6 +23,7 @@ from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import FindingLabel, label
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.error_queue import queue as open_queue
+from workbench.review.readings import FINDINGS
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
 from workbench.runs.record import stated_notice, turned_upright
@@ -42,6 +43,7 @@ FORM_WORDS = {
     "severities": [{"name": name, "means": text} for name, text in SEVERITIES.items()],
     "errors": ERROR_KINDS,
     "codes": CODES,
+    "findings": FINDINGS,
     "sides": SIDES,
     "states": [{"value": name, "label": text} for name, text in STATES.items()],
 }

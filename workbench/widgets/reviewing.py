@@ -20,6 +20,7 @@ from workbench._store import file_stamp
 from workbench.errors import InputError, OptionError, RunError
 from workbench.review.cases import ReviewCase
 from workbench.review.error_queue import ErrorQueue
+from workbench.review.study_session import check_boxes
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
 from workbench.widgets._front import Drafts
@@ -30,7 +31,7 @@ STATES = {
     "judged": "with a verdict of mine",
 }
 #: What a person fills in besides the verdict; texts, "errors" joined by "|".
-FORM = ("comment", "report", "severity", "errors", "true", "side")
+FORM = ("comment", "report", "severity", "errors", "true", "side", "boxes")
 EMPTY: dict[str, str] = dict.fromkeys(FORM, "")
 
 
@@ -237,6 +238,7 @@ class Reviewing:
     def draft(self, n: int, words: Mapping[str, str]) -> None:
         """Keep what is typed about an entry, of `FORM`; nothing where it repeats what stands."""
         whole = {**EMPTY, **words}
+        whole["boxes"] = check_boxes(whole["boxes"])
         same = whole == _words(self.mine(n))
         self.drafts.keep(self.reviewer, self.entry(n).key, {} if same else whole)
 

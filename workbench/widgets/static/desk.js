@@ -1,23 +1,26 @@
 // What reviewer and reader share: a radiograph with its tools, a focus that is not lost, typed text that is kept.
 // Does not know what is judged.
 import { button, make, put, replace, toggle } from "./common.js";
+import { boxTool } from "./boxes.js";
 import { Radiograph } from "./radiograph.js";
 
-// A radiograph with buttons; `show(promise)` fills it, and says why where there is none.
-export function radiographPane(app) {
+// A radiograph with buttons and boxes; `show(promise)` fills it, and says why where there is none. `drew`
+// is called when boxes change.
+export function radiographPane(app, drew) {
   const radiograph = new Radiograph({ label: "Radiograph", changed: (grey) => { radiograph.redraw(grey); marked(); } });
   const invert = toggle("Invert", false, (on) => { radiograph.view.invert = on; radiograph.redraw(true); }, { title: "Black for white (i)" });
   const hand = toggle("Pan", false, (on) => { radiograph.view.hand = on; }, { title: "Drag moves the image, not its window (m)" });
   const marked = () => { invert.set(radiograph.view.invert); hand.set(radiograph.view.hand); };
+  const boxes = radiograph.tool = boxTool(radiograph, drew);
   const words = make("p", { class: "desk-noradiograph" });
-  const tools = make("div", { class: "desk-imagetools" }, radiograph.buttons(), invert.element, hand.element);
+  const tools = make("div", { class: "desk-imagetools" }, radiograph.buttons(), invert.element, hand.element, boxes.toggle.element, boxes.list);
   const element = make("div", { class: "desk-radiograph" }, radiograph.element, words, tools);
   let turn = 0;
   const none = (text) => { words.textContent = text; radiograph.element.hidden = true; tools.hidden = true; };
   app.root.addEventListener("wb-resized", () => radiograph.redraw());
   none("");
   return {
-    element, radiograph, invert, hand,
+    element, radiograph, invert, hand, boxes,
     // found: a radiograph or {none: text}; `fresh` whether zoom and window start anew
     async show(found, fresh) {
       const own = ++turn;

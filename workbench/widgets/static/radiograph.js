@@ -15,6 +15,7 @@ export class Radiograph {
     this.changed = changed;
     this.pointed = pointed;
     this.overlay = null;
+    this.tool = null; // takes drags and keys first: {on, start(point), move(point), end(), key(event)}
     this.opacity = 0.6;
     this.outlines = [];
     this.canvas = make("canvas", { class: "wbf-canvas", width: 0, height: 0, tabindex: 0, role: "img", "aria-label": label });
@@ -225,11 +226,13 @@ export class Radiograph {
       canvas.setPointerCapture?.(event.pointerId);
       const hand = view.hand || event.shiftKey || event.button === 1 || event.button === 2;
       if (event.button === 2) withoutMenu();
+      if (!hand && this.values && this.tool?.on) { this.tool.start(this.point(event)); drag = { tool: true }; return; }
       drag = { x: event.clientX, y: event.clientY, hand, centre: view.centre, width: view.width };
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!this.values) return;
       if (!drag) { this.pointed(...this.point(event)); return; }
+      if (drag.tool) { this.tool.move(this.point(event)); return; }
       const [right, down] = [event.clientX - drag.x, event.clientY - drag.y];
       if (drag.hand) { this.move(right, down); [drag.x, drag.y] = [event.clientX, event.clientY]; }
       else {
@@ -237,13 +240,13 @@ export class Radiograph {
         this.brighten(drag.centre + down / size, drag.width * Math.exp(2 * right / size));
       }
     });
-    const end = () => { drag = null; };
+    const end = () => { if (drag?.tool) this.tool.end(); drag = null; };
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(name, end);
     canvas.addEventListener("pointerleave", () => this.pointed(null, null));
     stage.addEventListener("contextmenu", swallow);
-    canvas.addEventListener("dblclick", () => this.reset());
+    canvas.addEventListener("dblclick", () => { if (!this.tool?.on) this.reset(); });
     stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
+    canvas.addEventListener("keydown", (event) => { if (!this.tool?.key(event)) this.key(event); });
   }
 
   // Zooms about the pointer. Where an app has the page to itself, at once; in a notebook, which has to

@@ -1,5 +1,6 @@
 // The reader study: a radiograph, a report, one key for the grade. Nothing here knows who wrote a report.
 import { Front, alone, button, frame, isTyping, make, put, replace } from "./common.js";
+import { BOX_KEYS } from "./boxes.js";
 import { IMAGE_KEYS } from "./radiograph.js";
 import { radiographPane, inTurn, keeper, keepingFocus, noteKeys, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
@@ -7,9 +8,9 @@ export function render({ model, el }) {
   const front = new Front(model);
   const app = frame(el, { title: model.get("title"), notice: model.get("notice"), fit: true, keys: [
     ["A  B  C  D", "your grade; written at once, then the next report comes"], ["z", "take the last grade back, once"],
-    ["n", "write a note"], ["Esc", "leave the note"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...IMAGE_KEYS] });
+    ["n", "write a note"], ["Esc", "leave the note"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...BOX_KEYS, ...IMAGE_KEYS] });
   app.root.classList.add("read");
-  const pane = radiographPane(app);
+  const pane = radiographPane(app, () => drafts.later());
   const page = readerPage();
   const bar = progressBar("Graded reports");
   const desk = { state: null, report: null, shown: false, failed: false, latest: 0 };
@@ -17,8 +18,9 @@ export function render({ model, el }) {
   put(page.main, pane.element, make("div", { class: "read-side" }, page.head, page.text));
   put(app.body, bar.element, page.instructions, page.main, page.grades, page.note);
 
+  const typed = () => ({ comment: page.note.value, boxes: pane.boxes.value() });
   const drafts = keeper(() => (desk.report
-    ? front.ask("draft", { item: desk.report.item, comment: page.note.value }, { patience: 8000 }).then(() => app.say("Your note is kept."), app.fail) : null));
+    ? front.ask("draft", { item: desk.report.item, ...typed() }, { patience: 8000 }).then(() => app.say("What you typed and drew is kept."), app.fail) : null));
   page.note.addEventListener("input", () => drafts.later());
   const turns = inTurn(() => { notes.drop(); app.say("Keys that were pressed meanwhile were left out."); });
   const notes = noteKeys(turns, page.note, () => drafts.later());
@@ -49,6 +51,7 @@ export function render({ model, el }) {
     desk.report = answer.report;
     desk.shown ||= Boolean(answer.report);
     if (fresh) page.note.value = answer.report?.comment ?? "";
+    if (fresh) pane.boxes.set(answer.report?.boxes ?? "", "", desk.state.findings ?? [], answer.report?.item);
     draw();
     if (!answer.report) pane.wait("");
     else if (fresh) pane.show(answer.report.radiograph ?? { none: "This study was opened without images." }, true);
@@ -79,7 +82,7 @@ export function render({ model, el }) {
     if (early && !(await ahead.seen(element))) return true;
     set(true);
     page.main.classList.add("desk-leaving");
-    return act("grade", { item: desk.report.item, grade: key, comment: page.note.value });
+    return act("grade", { item: desk.report.item, grade: key, ...typed() });
   };
   const grade = (key) => {
     const early = turns.busy;
@@ -106,7 +109,7 @@ export function render({ model, el }) {
   });
 
   const keys = { z: undo, n: () => notes.open(), f: () => pane.radiograph.canvas.focus(),
-    i: () => pane.invert.element.click(), m: () => pane.hand.element.click() };
+    i: () => pane.invert.element.click(), m: () => pane.hand.element.click(), x: () => pane.boxes.toggle.element.click() };
   app.root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && isTyping(event.target)) { drafts.now(); app.root.focus({ preventScroll: true }); return; }
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); undo(); return; }

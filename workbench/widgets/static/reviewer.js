@@ -1,6 +1,7 @@
 // The reviewer: one suspected error at a time, its radiograph and both texts, and a verdict by one key.
 import { Front, alone, button, frame, isTyping, make, menu, put, replace } from "./common.js";
 import { IMAGE_KEYS } from "./radiograph.js";
+import { BOX_KEYS } from "./boxes.js";
 import { radiographPane, inTurn, keeper, keepingFocus, noteKeys, paragraph, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
 const MARKS = {
@@ -125,7 +126,7 @@ export function render({ model, el }) {
     ArrowRight: () => step(1), j: () => step(1), ArrowLeft: () => step(-1), k: () => step(-1),
     c: () => notes.open(), e: () => view.edit(true), d: () => { view.more.open = !view.more.open; },
     q: () => view.listToggle(), f: () => view.pane.radiograph.canvas.focus(),
-    i: () => view.pane.invert.element.click(), m: () => view.pane.hand.element.click(),
+    i: () => view.pane.invert.element.click(), m: () => view.pane.hand.element.click(), x: () => view.pane.boxes.toggle.element.click(),
   };
   app.root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && isTyping(event.target)) { drafts.now(); app.root.focus({ preventScroll: true }); return; }
@@ -150,13 +151,13 @@ function reviewKeys() {
     ["s", "skip: it comes again at the end"], ["\u2190  \u2192", "previous, next entry (also k, j)"],
     ["u", "next entry without a verdict"], ["c", "write a note"], ["e", "correct the reference report"],
     ["d", "severity, kind of error, truth"], ["Esc", "leave a text field"], ["q", "show or hide the list"],
-    ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...IMAGE_KEYS];
+    ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...BOX_KEYS, ...IMAGE_KEYS];
 }
 
 // ---------------------------------------------------------------------------------- the parts
 
 function layout(app, { act, typed, edit }) {
-  const view = { edit, pane: radiographPane(app), bar: progressBar("Judged entries"), verdicts: [] };
+  const view = { edit, pane: radiographPane(app, typed), bar: progressBar("Judged entries"), verdicts: [] };
   const filters = { kind: "", finding: "", state: "all" };
   const pick = (name) => (value) => act("filter", { ...view.filters, [name]: value });
   view.filters = filters;
@@ -316,6 +317,7 @@ function fillForm(view, shown) {
     if (area.value !== text) area.value = text;
     area.disabled = !shown;
   }
+  view.pane.boxes.set(form.boxes ?? "", shown?.finding ?? "", view.words?.findings ?? [], shown?.n);
   view.chosen = { severity: form.severity ?? "", true: form.true ?? "", side: form.side ?? "", errors: (form.errors ?? "").split("|").filter(Boolean) };
   setMore(view);
 }
@@ -334,7 +336,7 @@ function setMore(view) {
 function readForm(view) {
   const errors = [...view.errors.querySelectorAll("input:checked")].map((one) => one.name);
   return { comment: view.comment.value, report: view.report.value === (view.original ?? "") ? "" : view.report.value,
-    severity: view.severity.select.value, true: view.true_.select.value, side: view.side.select.value, errors: errors.join("|") };
+    severity: view.severity.select.value, true: view.true_.select.value, side: view.side.select.value, errors: errors.join("|"), boxes: view.pane.boxes.value() };
 }
 
 function markCorrection(view, desk) {
