@@ -60,10 +60,10 @@ def test_tokens_of_maira_2_are_bins_of_the_centre_crop(image):
 def test_several_boxes_belong_to_the_words_before_them(image):
     text = (
         "Effusion [0, 0, 100, 100] and [0, 200, 100, 300], cardiomegaly [1, 2, 300, 400]. The "
-        "nodule is at [5, 5, 50, 50]"
+        "nodule is at [5, 5, 50, 50]. [1, 1, 9, 9]"
     )
     assert read(image, text).findings == (
-        "pleural effusion", "pleural effusion", "cardiomegaly", "nodule",
+        "pleural effusion", "pleural effusion", "cardiomegaly", "nodule", "",
     )  # fmt: skip
 
 

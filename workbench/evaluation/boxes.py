@@ -145,6 +145,8 @@ def score_boxes(
     rows = []
     for at, name in enumerate(names):
         true, hit, written, right, overlap, inside = counts[:, at].T
+        if at and not true.any() and not written.any():
+            continue
         rows.append(BoxRow(
             name, int(true.sum()), int(written.sum()), ratio(hit, true, weights),
             ratio(right, written, weights), ratio(overlap, true, weights),

@@ -302,8 +302,8 @@ def _phrases(text: str, found: Sequence[re.Match]) -> Iterator[str]:
     """Yield the words that each box is about.
 
     They are the label of its JSON object, what a tag in front of it names, what follows location
-    tokens, else the words before it in its sentence; those of the box before it where none stand
-    between.
+    tokens, else the words before it in its sentence; those of the box before it where that sentence
+    has none between.
     """
     named = [*_NAMED.finditer(text)]
     at, end, last = 0, 0, ""
@@ -317,7 +317,8 @@ def _phrases(text: str, found: Sequence[re.Match]) -> Iterator[str]:
             said = re.split(r"[;<>\n\[]", text[box.end() : box.end() + 200])[0]
         if said is None:
             held = tag[1] if tag else last if end else ""
-            said = held if _JOINS.match(gap) else _SENTENCE.split(gap)[-1]
+            same = _JOINS.match(gap) and (tag or not re.search(r"[.!?;]\s", gap))
+            said = held if same else _SENTENCE.split(gap)[-1]
         last, end = " ".join(said.strip(" ,:;-[(\"'").split()), box.end()
         yield last
 

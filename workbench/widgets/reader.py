@@ -100,7 +100,7 @@ class StudyApp(Sharing):
     def grade(self, message: Mapping) -> dict[str, Any]:
         """Write a grade, and drop the draft: item, grade, comment, boxes."""
         item, grade = text_in(message, "item"), text_in(message, "grade")
-        typed = {name: text_in(message, name) for name in ("comment", "boxes")}
+        typed = _typed(message)
         due = self.session.due
         try:
             if due is None or due.item != item:
@@ -144,8 +144,7 @@ class StudyApp(Sharing):
         item = text_in(message, "item")
         if item not in {entry.item for entry in self.session.items}:
             raise InputError(f"no report {item!r} in the list of {self.session.reader}")
-        boxes = check_boxes(text_in(message, "boxes"))
-        self._keep(item, comment=text_in(message, "comment"), boxes=boxes)
+        self._keep(item, **_typed(message))
         return {"kept": True}
 
     def still(self) -> str:
@@ -184,6 +183,12 @@ class StudyApp(Sharing):
                 f"the radiograph of report {item.position} cannot be read; tell the person who "
                 f"leads the study ({type(error).__name__})"
             ) from error
+
+
+def _typed(message: Mapping) -> dict[str, str]:
+    """Return the comment of a message, and its boxes where there are any."""
+    boxes = check_boxes(text_in({"boxes": "", **message}, "boxes"))
+    return {"comment": text_in(message, "comment"), "boxes": boxes}
 
 
 def _open(

@@ -1,6 +1,6 @@
 // Boxes that a person draws on a radiograph, by pointer or keys, with a finding or none, in pixels of the
 // original. The radiograph asks this tool first for drags and keys while it is on.
-import { button, clamp, make, put, replace, toggle } from "./common.js";
+import { button, clamp, make, replace, toggle } from "./common.js";
 
 const SHORTEST = 4; // pixels of the page: a shorter drag is a click
 const CORNER = 9; // pixels of the page around a corner
@@ -47,8 +47,10 @@ export function boxTool(radiograph, changed) {
     if (drag) return; // the page stays as it is under a drag
     list.hidden = !tool.on && !boxes.length;
     const inside = list.contains(document.activeElement);
-    replace(list, boxes.length ? boxes.map(row) : "Drag on the image; Enter adds a box.");
-    if (past.length) put(list, button("Undo box", undo, { class: "wb-button wb-small", disabled: !past.length, title: "Undo the last change of boxes (Ctrl+Z on the image)" }));
+    replace(list, past.length > 0 && button("Undo box", undo, { class: "wb-button wb-small", title: "Undo the last change of boxes (Ctrl+Z on the image)" }),
+      boxes.length ? boxes.map(row) : "Drag on the image; Enter adds a box.");
+    const chip = list.querySelector(".desk-box-on");
+    if (chip) list.scrollLeft = chip.offsetLeft + chip.offsetWidth - list.clientWidth;
     if (inside) (list.querySelectorAll("select")[at] ?? radiograph.canvas).focus({ preventScroll: true });
   };
   const row = (box, n) => {
