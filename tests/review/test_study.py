@@ -147,7 +147,7 @@ def test_the_session_of_a_reader_needs_no_key_and_knows_none(study, tmp_path):
     assert set(vars(item)) == {"item", "text", "position", "total"}
     session.grade(item.item, "B")
     record = json.loads((tmp_path / "AB.grades.jsonl").read_text())
-    assert set(record) == {"what", "item", "grade", "seconds", "comment", "time"}
+    assert set(record) == {"what", "item", "grade", "seconds", "comment", "boxes", "time"}
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_the_shape_of_a_message_is_one_for_all_reports(study):
     bench = Bench(study, reader="AB", images=RADIOGRAPHS)
     read_all(bench)
     shown = [m["answer"]["report"] for m in bench.sent if (m.get("answer") or {}).get("report")]
-    names = {"item", "text", "position", "radiograph", "comment"}
+    names = {"item", "text", "position", "radiograph", "comment", "boxes"}
     assert all(set(report) == names for report in shown)
     assert all(set(report["radiograph"]) == {"png", "bits", "width", "height"} for report in shown)
 
@@ -323,3 +323,18 @@ def test_radiographs_come_from_a_manifest_file_a_mapping_or_a_function(tmp_path)
 def test_pixels_carry_no_name_and_no_facts():
     found = pixels_of(radiograph(1))
     assert set(found) == {"png", "bits", "width", "height"} and "SECRET" not in json.dumps(found)
+
+
+def test_boxes_are_kept_as_a_draft_written_with_the_grade_and_back_after_undo(study):
+    box = '[{"finding":"","height":4,"width":3,"x":1,"y":2}]'
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS)
+    item = bench.ask("show")["report"]["item"]
+    bench.ask("draft", item=item, comment="", boxes=box)
+    assert Bench(study, reader="AB", images=RADIOGRAPHS).ask("show")["report"]["boxes"] == box
+    bench.ask("grade", item=item, grade="A", comment="", boxes=box)
+    assert bench.ask("show")["report"]["boxes"] == ""
+    assert study.to_frame().set_index("item").loc[item, "boxes"] == box
+    bench.ask("undo", seen=item)
+    assert bench.ask("show")["report"]["boxes"] == box
+    wrong = bench.ask("draft", item=item, comment="", boxes='[{"x":1}]')
+    assert "boxes must be a list of x, y, width, height" in wrong["failure"]
