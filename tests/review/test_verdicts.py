@@ -265,7 +265,7 @@ def test_boxes_are_kept_as_cells_of_a_manifest_and_reach_one(lab, tmp_path):
     notes.add(row, verdict="model wrong", reviewer="AB", boxes=[box])
     notes.add(row, verdict="unclear", reviewer="CD", boxes='[{"x":0,"y":0,"width":1,"height":1}]')
     cells = Annotations(notes.path).to_frame()["boxes"].tolist()
-    assert cells[0] == json.dumps([box | {"y": 8.0}], sort_keys=True, separators=(",", ":"))
+    assert cells[0] == json.dumps([box | {"y": 8}], sort_keys=True, separators=(",", ":"))
     manifest = corrected_reference(found, notes).to_manifest(lab.manifest({"a": {}}))
     rows = json.loads(manifest.frame["boxes"].iloc[0])
     assert [(one["finding"], one["reader"]) for one in rows] == [(EFFUSION, "AB"), ("", "CD")]

@@ -328,13 +328,13 @@ def test_pixels_carry_no_name_and_no_facts():
 def test_boxes_are_kept_as_a_draft_written_with_the_grade_and_back_after_undo(study):
     box = '[{"finding":"","height":4,"width":3,"x":1,"y":2}]'
     bench = Bench(study, reader="AB", images=RADIOGRAPHS)
-    item = bench.ask("show")["report"]["item"]
+    item = bench.show()["item"]
     bench.ask("draft", item=item, comment="", boxes=box)
-    assert Bench(study, reader="AB", images=RADIOGRAPHS).ask("show")["report"]["boxes"] == box
+    assert Bench(study, reader="AB", images=RADIOGRAPHS).show()["boxes"] == box
     bench.ask("grade", item=item, grade="A", comment="", boxes=box)
-    assert bench.ask("show")["report"]["boxes"] == ""
+    assert bench.show()["boxes"] == ""
     assert study.to_frame().set_index("item").loc[item, "boxes"] == box
     bench.ask("undo", seen=item)
-    assert bench.ask("show")["report"]["boxes"] == box
+    assert bench.show()["boxes"] == box
     wrong = bench.ask("draft", item=item, comment="", boxes='[{"x":1}]')
     assert "boxes must be a list of x, y, width, height" in wrong["failure"]

@@ -17,9 +17,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from workbench._store import JsonLines, read_json
-from workbench.data.mapping import EDGES, from_cell, to_cell
+from workbench.data.mapping import from_cell, to_cell
 from workbench.errors import InputError, OptionError
 from workbench.findings import standard_name
 from workbench.model.licence import RESEARCH_NOTICE
@@ -35,8 +38,28 @@ GRADES = {
 SUCCESS = ("A", "B")
 FORMAT = 1
 _LONG = 20_000
-#: Boxes that one person can draw at once, and what belongs to one.
-_BOXES, _OF_BOX = 200, {*EDGES, "finding"}
+#: Boxes that one person can draw at once.
+_BOXES = 200
+
+
+def _hundredths(value: float) -> float:
+    near = round(value, 2)
+    return int(near) if near == int(near) else near
+
+
+_Edge = Annotated[float, Field(ge=0, lt=1e6), AfterValidator(_hundredths)]
+_Side = Annotated[float, Field(gt=0, lt=1e6), AfterValidator(_hundredths)]
+
+
+class _Box(BaseModel, extra="forbid", strict=True):
+    x: _Edge
+    y: _Edge
+    width: _Side
+    height: _Side
+    finding: str = ""
+
+
+_DRAWN = TypeAdapter(list[_Box])
 
 
 @dataclass(frozen=True)
@@ -174,21 +197,19 @@ def check_boxes(boxes: str | Sequence[Mapping[str, object]]) -> str:
         InputError: they are none: not JSON, without a size, outside, or of an unknown finding.
     """
     found = from_cell(boxes) if isinstance(boxes, str) else [dict(box) for box in boxes]
-    for box in found if isinstance(found, list) else [None]:
-        edges = [box.get(name) for name in EDGES] if isinstance(box, dict) else []
-        real = [isinstance(edge, (int, float)) and 0 <= edge < 1e6 for edge in edges]
-        if not (real and all(real) and edges[2] > 0 and edges[3] > 0) or set(box) - _OF_BOX:
-            raise InputError(
-                "boxes must be a list of x, y, width, height in pixels of the radiograph, with a "
-                f"finding or none; got {box!r:.200}"
-            )
-        if box.get("finding"):
-            standard_name(str(box["finding"]))
     if len(found) > _BOXES:
         raise InputError(f"at most {_BOXES} boxes can be drawn; got {len(found)}")
-    rows = [{name: round(value, 3) if name in EDGES else value for name, value in box.items()}
-            for box in found]  # fmt: skip
-    return to_cell(rows) or ""
+    try:
+        drawn = _DRAWN.validate_python(found)
+    except ValidationError as error:
+        raise InputError(
+            "boxes must be a list of x, y, width, height in pixels of the radiograph, with a "
+            f"finding or none; got {found!r:.200}"
+        ) from error
+    for box in drawn:
+        if box.finding:
+            standard_name(box.finding)
+    return to_cell([box.model_dump(exclude_unset=True) for box in drawn]) or ""
 
 
 def check_text(name: str, text: object) -> None:

@@ -108,7 +108,7 @@ class StudyApp(Sharing):
                     "this report has been graded in another tab or process; nothing was written. "
                     + ("The next one is shown now" if due else "All reports are graded")
                 )
-            self.session.grade(item, grade, **typed)
+            self.session.grade(item, grade, comment=typed["comment"], boxes=typed["boxes"])
             self._keep(item)
         finally:
             self._news()
