@@ -29,7 +29,7 @@ from workbench.bench import Radiographs, benchmark_saliency
 from workbench.commands.phantom import save
 
 SIDE, PATCH, SQUARE, WIDTH = 128, 16, 32, 64
-CASES, PLANTED = 12, 8
+CASES, PLANTED = 10, 7
 FAITHFUL = ("relevancy", "input_x_gradient", "grad_cam", "occlusion", "adaptive_occlusion")
 PATHS = ("integrated_gradients", "smoothgrad")
 #: Channels of the tower and of the language model.

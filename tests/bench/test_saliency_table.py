@@ -113,7 +113,7 @@ def test_causal_cases_are_measured_alone():
         assert row["causal"]["low"] < 0.5 < row["causal"]["high"]
         assert row["causal"]["energy"] == pytest.approx(0.15)
         assert row["causal"]["f1"] == pytest.approx(0.3)
-    assert "in the 2 whose report turns round" in str(table)
+    assert "in the 2 of 4 whose answer turns round" in str(table)
     assert table.to_frame().loc["good", "causal_cases"] == 2
     nobody = table_of([score("good")], ("good",))
     assert nobody.to_dict()["methods"][0]["causal"] is None

@@ -18,7 +18,7 @@ from workbench._repr import short_repr
 from workbench.bench.loop import BenchTable
 from workbench.evaluation.intervals import Estimate, alone, grouped_weights, ratio, wilson
 from workbench.figures.estimates import draw_estimate, name_rows
-from workbench.figures.numbers import fixed, method_name
+from workbench.figures.numbers import fixed, method_name, percent
 from workbench.figures.style import AMBER, BLUE, GRID, MUTED, VERMILION, new_axes, style
 from workbench.saliency.randomisation import RANDOMISED_LIMIT
 
@@ -27,8 +27,8 @@ QUANTILE = 0.95
 
 #: What the column of causal cases says.
 _CAUSAL = (
-    "causal cases: pointing in the {:,} whose report turns round when what the mask shows is "
-    "painted over (inpainted, blurred and noise), and not when as much elsewhere is"
+    "causal cases: pointing in the {:,} of {:,} whose answer turns round when the truth is painted "
+    "over (inpainted, blurred and noise alike), and not when as much elsewhere is"
 )
 
 #: What is averaged over cases.
@@ -240,8 +240,8 @@ class SaliencyTable(BenchTable):
         return (
             f"{self.cases:,} true positives of {self.drawn:,} {self.origin}; "
             "95 % intervals; \u26a0 fails the randomisation check",
-            f"IoU with as many cells as the truth has; F1 of the {1 - QUANTILE:.0%} greatest cells",
-            *([] if causal is None else [_CAUSAL.format(causal)]),
+            f"IoU with as many cells as the truth has; F1 of the {percent(1 - QUANTILE)} greatest cells",
+            *([] if causal is None else [_CAUSAL.format(causal, self.cases)]),
         )
 
     @style()
