@@ -240,7 +240,7 @@ class SaliencyTable(BenchTable):
         return (
             f"{self.cases:,} true positives of {self.drawn:,} {self.origin}; "
             "95 % intervals; \u26a0 fails the randomisation check",
-            f"IoU with as many cells as the truth has; F1 of the {percent(1 - QUANTILE)} greatest cells",
+            f"IoU of as many cells as the truth has; F1 of the greatest {percent(1 - QUANTILE)}",
             *([] if causal is None else [_CAUSAL.format(causal, self.cases)]),
         )
 
