@@ -105,6 +105,7 @@ def test_what_a_row_does_not_say_is_not_counted(model, exported, tmp_path):
     frame = frame.iloc[:2].copy()
     frame.loc[:, list(PHANTOM_FINDINGS)] = "not mentioned"
     frame.loc[:, "pneumothorax"] = "absent"
+    frame.loc[:, "mass"] = "present"  # a column of manifests that no report is read for
     frame.to_parquet(tmp_path / "m.parquet")
     unknown = Radiographs(tmp_path / "m.parquet", root=exported.manifest.parent)
     found = benchmark_mitigation(

@@ -26,6 +26,7 @@ from workbench.bench.exam_scores import (
     stated_places,
 )
 from workbench.bench.keys import (
+    STATABLE,
     CaseKey,
     PhantomKey,
     Place,
@@ -42,8 +43,6 @@ from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style
 from workbench.findings import (
     ABSENT,
-    ALL_FINDINGS,
-    NO_FINDING,
     NODULE,
     PHANTOM_FINDINGS,
     PRESENT,
@@ -57,8 +56,6 @@ from workbench.settings import FIRST_HELD_OUT_SEED
 _CHUNK, _PHANTOMS = 32, 500
 #: What the cases of a manifest are called in the place of a domain.
 _REAL = "radiographs"
-#: What a report can state.
-_STATABLE = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
 _METRICS = ("precision", "recall", "f1", "laterality", "zone")
 
 
@@ -168,7 +165,7 @@ def _keys(
 def _findings(cases: Sequence[ExamCase]) -> tuple[str, ...]:
     """Return what can be scored: what phantoms can have, or what is known of a radiograph."""
     some = {name for case in cases for name in case.known or ()}
-    return tuple(name for name in _STATABLE if name in some) or PHANTOM_FINDINGS
+    return tuple(name for name in STATABLE if name in some) or PHANTOM_FINDINGS
 
 
 def report_batch(model: ChestXrayModel, task: Batch, *, size: int, batch_size: int) -> Reported:
@@ -188,7 +185,7 @@ def _judged(domain: str, key: CaseKey, case: Phantom | Case, text: str) -> ExamC
     stated = stated_places(text)
     if isinstance(case, Phantom):
         return ExamCase(domain, case.seed, text, places(case.lesions), stated)
-    told, names = stated_places(case.report), case.known(_STATABLE, PRESENT, ABSENT)
+    told, names = stated_places(case.report), case.known(STATABLE, PRESENT, ABSENT)
     present = case.known(names, PRESENT)
     truth = {name: told.get(name, Place(None, None)) for name in present}
     scored = {name: place for name, place in stated.items() if name in names}

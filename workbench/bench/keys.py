@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 from workbench import data as manifests
 from workbench._store import file_sha256
 from workbench.cases import Case, located, row_case
-from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
-from workbench.findings import ABSENT, NO_FINDING, PRESENT
+from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT
 from workbench.phantom.case import DOMAINS, Phantom, phantom, size_near
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import by_finding
@@ -134,20 +133,21 @@ class Radiographs:
         return found
 
 
-_SINGLE = tuple(name for name in FINDING_COLUMNS if name != NO_FINDING)
+#: What a report can state.
+STATABLE = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
 
 Wanted = Callable[[Mapping[str, Any]], list[str]]
 
 
 def coded(values: Mapping[str, Any]) -> list[str]:
     """Return the findings that a row says are present or absent."""
-    return [name for name in _SINGLE if values[name] in (PRESENT, ABSENT)]
+    return [name for name in STATABLE if values[name] in (PRESENT, ABSENT)]
 
 
 def shown(values: Mapping[str, Any]) -> list[str]:
     """Return the findings that a row says are present, and where."""
     where = located(values)
-    return [name for name in _SINGLE if values[name] == PRESENT and name in where]
+    return [name for name in STATABLE if values[name] == PRESENT and name in where]
 
 
 def known(case: Phantom | Case, finding: str, present: Mapping[str, bool | None]) -> bool:

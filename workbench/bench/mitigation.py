@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
-from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers, known
+from workbench.bench.keys import STATABLE, CaseKey, Radiographs, case_keys, check_numbers, known
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import find_policy, macro_f1
@@ -172,7 +172,7 @@ def mitigate_case(
         doubted[name] = tuple(row.finding for row in rows if row.code == UNCERTAIN)
         seconds[name] = found.seconds
     codes = case.labels.items()
-    there = tuple(name for name, code in codes if present[code] and name != NO_FINDING)
+    there = tuple(name for name, code in codes if present[code] and name in STATABLE)
     return MitigatedCase(case.seed, case.domain, there, stated, doubted, seconds, key.patient)
 
 
