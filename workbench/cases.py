@@ -129,7 +129,7 @@ def cases_of(source: Manifest | Iterable[Any]) -> tuple[Case, ...]:
     return found
 
 
-def _case(number: int, one: Any) -> Case:
+def _case(number: int, one: object) -> Case:
     if isinstance(one, Case):
         return one
     if isinstance(one, Phantom):

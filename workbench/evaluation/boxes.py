@@ -15,7 +15,7 @@ pairs are the best assignment, as there is no order of confidence. The diagnosis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +282,7 @@ def _words(convention: BoxConvention, changed: Sequence[str]) -> str:
     return " and ".join(said[name] for name in changed)
 
 
-def _fit(pairs: Pairs, read: Any) -> float:
+def _fit(pairs: Pairs, read: Callable[[WrittenBoxes], np.ndarray]) -> float:
     """Return the mean over true boxes of the best IoU with any written one."""
     return float(np.mean(np.concatenate(
         [overlaps(read(one), true).max(0, initial=0) for one, true in pairs]
