@@ -21,7 +21,7 @@ from torch.nn import functional
 from workbench.phantom.ct.volume import Volume
 
 #: mm between two planes on which rays are sampled, and points of the lattice along each axis.
-STEP, LATTICE = 2.0, 41
+STEP, LATTICE = 2.5, 41
 _AT_ONCE = 8
 
 

@@ -16,7 +16,7 @@ from workbench.phantom.ct.exposure import Exposure, expose
 from workbench.phantom.ct.lesions import MAKE, Patch, Site
 from workbench.phantom.ct.projection import LATTICE, Beam, cast, lattice, project
 from workbench.phantom.ct.shape import ANATOMY, Shape, silhouettes, with_ratio
-from workbench.phantom.ct.volume import Volume, attenuation, chest
+from workbench.phantom.ct.volume import Volume, chest
 from workbench.phantom.drawing import lead_marker
 from workbench.phantom.scene import Drawn, Lesion, Scene
 
@@ -133,7 +133,8 @@ class _Room:
 
     def chest(self) -> np.ndarray:
         """Return the attenuation of the chest along the rays, (size, size)."""
-        body = attenuation(self.volume.density, self.bone)[None]
+        soft, hard = self.volume.tissues
+        body = (soft + np.float32(self.bone) * hard)[None]
         depth = self.beam.depth(self.volume)
         path = project(body, self.where, self.beam, self.fine, depth)[0]
         return larger(path * self.scene.anatomy["soft"], self.size)

@@ -106,14 +106,13 @@ def cardiothoracic_ratio(heart: np.ndarray, lungs: np.ndarray) -> float:
 
 
 def with_ratio(shape: Shape, volume: Volume, beam: Beam, ratio: float) -> Shape:
-    """Return the shape whose heart has this cardiothoracic ratio in a frontal radiograph."""
-    low, high = GROWTH
-    for _ in range(8):
-        found = replace(shape, heart=(low + high) / 2)
-        heart, *lungs = silhouettes(found, volume, beam, 128)
-        less = cardiothoracic_ratio(heart, np.logical_or(*lungs)) < ratio
-        low, high = (found.heart, high) if less else (low, found.heart)
-    return replace(shape, heart=(low + high) / 2)
+    """Return the shape whose heart has about this cardiothoracic ratio in a frontal radiograph."""
+    growths, ratios = np.linspace(*GROWTH, 4), []
+    for growth in growths:
+        heart, *lungs = silhouettes(replace(shape, heart=growth), volume, beam, 128)
+        ratios.append(cardiothoracic_ratio(heart, np.logical_or(*lungs)))
+    found = np.polyval(np.polyfit(ratios, growths, 2), ratio)
+    return replace(shape, heart=float(np.clip(found, *GROWTH)))
 
 
 #: What `silhouettes` draws.

@@ -88,6 +88,12 @@ class Volume:
         """Size along (z, y, x), mm, between the middles of the outermost voxels."""
         return (np.array(self.shape) - 1) * self.spacing
 
+    @cached_property
+    def tissues(self) -> tuple[np.ndarray, np.ndarray]:
+        """Attenuation without what bone has more at these energies, and that, 1/mm, as `density`."""
+        plain = attenuation(self.density, 0.0)
+        return plain, attenuation(self.density, 1.0) - plain
+
     def mask(self, *names: str) -> np.ndarray:
         """Return where structures are, boolean (slices, rows, columns)."""
         return np.isin(self.structures, [n for name in names for n in STRUCTURES[name]])
