@@ -90,7 +90,7 @@ class Volume:
 
     @cached_property
     def tissues(self) -> tuple[np.ndarray, np.ndarray]:
-        """Attenuation but for what bone has more at these energies, and that; as `density`, 1/mm."""
+        """Attenuation without what bone has more at these energies, and that alone, 1/mm."""
         plain = attenuation(self.density, 0.0)
         return plain, attenuation(self.density, 1.0) - plain
 
