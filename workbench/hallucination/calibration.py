@@ -239,13 +239,13 @@ class Calibration:
 
 
 @needs(WRITER)
-def shipped_calibration(model: Reader, name: str = "combination") -> Calibration:
+def shipped_calibration(model: Reader, name: str = WITH_PROBE) -> Calibration:
     """Return the calibration that is shipped for a model.
 
     Args:
-        name: "combination", of all detectors in `COMBINED` that need no sampling; `WITH_PROBE`, of
-            these and the linear probe; or "polling under augmentation", which alone is read in
-            half the time.
+        name: `WITH_PROBE`, of all detectors in `COMBINED` that need no sampling and the linear
+            probe; "combination", without the probe; or "polling under augmentation", which alone
+            is read in half the time.
 
     Raises:
         InputError: none is shipped for these weights.
