@@ -262,7 +262,7 @@ def test_benchmarks_of_a_model_whose_input_is_smaller_than_a_phantom(
         return
     found = json.loads(said.out)
     if kind == "mitigation":
-        assert "no calibration 'combination' is shipped for llava" in caplog.text
+        assert "no calibration 'combination with linear probe' is shipped for llava" in caplog.text
         names = {row["name"] for row in found["mitigations"]}
         assert names == {"none", "contrastive decoding", "polling, then rewriting"}
     else:

@@ -167,13 +167,17 @@ class RayEngine:
                 "object_store_memory": _OBJECTS,
             }
             failed = (
-                "Ray did not start on this machine; it needs some free CPU and memory and half a "
+                "Ray did not start on this machine; it needs some free CPU and memory and a "
                 "minute. Start the same command again, or use engine='local'"
             )
-        try:
-            ray.init(log_to_driver=False, configure_logging=False, **options)
-        except Exception as error:  # Ray raises bare ones when its start takes more than 30 s
-            raise RunError(failed) from error
+        for again in (self._address is None, False):
+            try:
+                ray.init(log_to_driver=False, configure_logging=False, **options)
+                break
+            except Exception as error:  # Ray raises bare ones when its start takes more than 30 s
+                ray.shutdown()
+                if not again:
+                    raise RunError(failed) from error
         self._started = True
         found = ray.util.get_node_ip_address()
         if self._address is None and not ipaddress.ip_address(found).is_loopback:

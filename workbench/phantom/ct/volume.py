@@ -137,6 +137,6 @@ def attenuation(density: np.ndarray, bone: float | np.ndarray = 0.7) -> np.ndarr
 @cache
 def chest() -> Volume:
     """Return the volume that the package brings."""
-    with np.load(VOLUME) as kept:
+    with np.load(VOLUME, allow_pickle=False) as kept:
         parts = {name: kept[name] for name in kept.files}
     return Volume(LEVELS[parts.pop("levels")], **parts)
