@@ -69,6 +69,8 @@ def test_the_similarity_is_the_mean_cosine_of_word_counts():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = vectors @ vectors.T
     assert found.similarity == pytest.approx((cosines.sum() - 4) / 12)
+    silent = card(dict(enumerate([*texts, "...", "!"]))).variety  # marks alone are no words
+    assert silent.similarity == found.similarity
 
 
 def test_mini_is_no_collapse():

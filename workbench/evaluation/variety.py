@@ -11,6 +11,7 @@ Source of the effective number: Hill, Ecology 1973 (order 1). The limit is this 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -118,7 +119,7 @@ def _alike(things: Iterable[Hashable]) -> int:
 
 def _similarity(texts: Sequence[str]) -> float | None:
     """Return the mean cosine of the word counts over all pairs; None without two with words."""
-    spoken = [text for text in texts if text]
+    spoken = [text for text in texts if re.search(r"\w", text)]
     if len(spoken) < 2:
         return None
     words = cast(csr_array, CountVectorizer(token_pattern=r"\w+").fit_transform(spoken))
