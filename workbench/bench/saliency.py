@@ -114,7 +114,7 @@ def benchmark_saliency(
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
         methods: names in `METHODS`; all that are defined for the model when None.
         slow_cases: cases, the first ones, on which the methods of `SLOW` are run too; every row
-            of the table says how many cases it has. `n` runs them on all, None on half of the
+            of the table says how many cases it has. `n` runs them on all, None on a third of the
             cases, but 16 or more and 48 at most.
         causal: also tell in which cases the report rests on what the mask shows
             (`saliency.rests_on`), and how well maps do in those; seven passes a case at most.
@@ -127,7 +127,7 @@ def benchmark_saliency(
     """
     methods = methods_for(model) if methods is None else check_methods(methods)
     pairs = _cases(n, seed, radiographs)
-    slow = min(max(len(pairs) // 2, 16), 48) if slow_cases is None else slow_cases
+    slow = min(max(len(pairs) // 3, 16), 48) if slow_cases is None else slow_cases
     checked = min(-(-len(pairs) // 10), 10) if randomised_cases is None else randomised_cases
     check_numbers(1, slow_cases=slow)
     check_numbers(0, seed=seed, randomised_cases=checked)

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--seed N", "first phantom; below 10,000,000 is not unseen", default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)
     option("--jobs N", "processes, one thread each (default: one for each core)", type=int)
-    option("--slow N", "cases for slow methods too (half, 16 to 48)", type=int)
+    option("--slow N", "cases for slow methods too (a third, 16 to 48)", type=int)
     option("--randomised N", "cases checked with random weights (a tenth, 10 at most)", type=int)
     option("--keep FILE", "store finished phantoms here; resumes from it", type=Path)
     option("--out DIR", "also save the table, its figures and a page here", type=Path)
