@@ -77,7 +77,7 @@ class LogitLens:
         Raises:
             OptionError: the word was not asked for, or there is no such layer.
         """
-        passed = self._passed(layer)
+        passed = passed_of(layer, self.layers)
         if word not in self.words:
             raise OptionError(
                 f"the lens was not read for {word!r}; it holds {', '.join(self.words) or 'no word'}"
@@ -146,15 +146,12 @@ class LogitLens:
 
     def plot_tokens(self, layer: int = -1, ax: Axes | None = None) -> Axes:
         """Write the likeliest piece of each patch over the radiograph; `layer` as in `map`."""
-        passed = self._passed(layer)
+        passed = passed_of(layer, self.layers)
         title = f"Likeliest word at each patch, after {passed} of {self.layers} layers"
         key = "pale: a guess among many; yellow: likely; bold: more likely than not"
         chance = self.probabilities[passed, :, 0].reshape(self.grid)
         cells = ImageMap(chance, self.geometry, self.image, "logit lens", "likeliest piece")
         return draw_words(cells, self.tokens[passed, :, 0], ax, title=title, key=key)
-
-    def _passed(self, layer: int) -> int:
-        return passed_of(layer, self.layers)
 
     def __repr__(self) -> str:
         rows, columns = self.grid

@@ -7,7 +7,7 @@ write boxes in `boxes.yaml`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -39,6 +39,14 @@ TESTED = frozenset(
 @cache
 def _registry(name: str = "prompts.yaml") -> Mapping[str, Mapping[str, Any]]:
     return yaml.safe_load((files("workbench.backends") / name).read_text("utf-8"))
+
+
+def _entry_of(registry: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> str | None:
+    """Return the entry that names the nearest of a model's hub ids; None where none does."""
+    by_model = {
+        one.lower(): entry for entry in registry for one in registry[entry].get("models", ())
+    }
+    return next((by_model[name.lower()] for name in names if name.lower() in by_model), None)
 
 
 @cache
@@ -73,12 +81,10 @@ def find_boxes(
         if given not in known:
             raise OptionError(unknown_name("convention of boxes", given, known))
         return known[given]
-    entries = _registry("boxes.yaml").items()
-    for name in names:
-        for key, entry in entries:
-            if name.lower() in [one.lower() for one in entry.get("models", ())]:
-                return known[key]
-    return next((known[key] for key, e in entries if family in e.get("families", ())), None)
+    registry = _registry("boxes.yaml")
+    of_family = (key for key, entry in registry.items() if family in entry.get("families", ()))
+    name = _entry_of(registry, names) or next(of_family, None)
+    return None if name is None else known[name]
 
 
 def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
@@ -93,9 +99,8 @@ def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
     """
     if isinstance(given, Prompts):
         return given
-    by_model = {one.lower(): name for name, entry in _registry().items() for one in entry["models"]}
-    known = (by_model[name.lower()] for name in names if name.lower() in by_model)
-    name = next(known, PUBLISHED_PROMPTS.name) if given is None else given
+    found = _entry_of(_registry(), names) or PUBLISHED_PROMPTS.name
+    name = found if given is None else given
     if name == PUBLISHED_PROMPTS.name:
         return PUBLISHED_PROMPTS
     if name not in _registry():
