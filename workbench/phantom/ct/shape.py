@@ -14,14 +14,13 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
+from workbench.phantom.anatomy import edge
 from workbench.phantom.ct.projection import Beam, lattice, project
 from workbench.phantom.ct.volume import Volume
 
 #: How far the place in which the heart grows reaches from its middle, mm (z, y, x), and where that
 #: middle is beside the middle of the heart: growth goes to the left and down.
 _REACH, _BESIDE = np.array([115.0, 80.0, 128.0]), np.array([-12.0, -6.0, -14.0])
-
-
 #: Least and most growth of the heart.
 GROWTH = (-0.28, 0.46)
 
@@ -53,13 +52,13 @@ class Shape:
             at[:, axis] += amplitude * np.sin(across * (2 * np.pi / length) + phase)
         if self.breath:
             apex, base = _span(volume)
-            ramp = np.clip((at[:, 0] - apex) / (base - apex), 0, 1)
-            at[:, 0] -= self.breath * ramp * ramp * (3 - 2 * ramp) * _inner(volume, at)
+            ramp = edge(at[:, 0] - (apex + base) / 2, (base - apex) / 2)
+            at[:, 0] -= self.breath * ramp * _inner(volume, at)
         if self.heart:
             middle = heart_middle(volume) + _BESIDE
             away = at - middle
-            near = np.clip(2 - 2 * np.sqrt(np.square(away / _REACH).sum(1)), 0, 1)
-            at = middle + away * (1 - self.heart * near * near * (3 - 2 * near))[:, None]
+            near = edge(0.75 - np.sqrt(np.square(away / _REACH).sum(1)), 0.25)
+            at = middle + away * (1 - self.heart * near)[:, None]
         return at
 
     def to_chest(self, points: np.ndarray, volume: Volume) -> np.ndarray:

@@ -52,7 +52,6 @@ STRUCTURES: dict[str, tuple[int, ...]] = {
     "sternum": (116,),
     "costal cartilages": (118,),
 }
-BONES = ("spine", "humeri", "scapulae", "clavicles", "left ribs", "right ribs", "sternum")
 
 #: Attenuation of water at the mean energy of a chest radiograph behind the patient, 1/mm.
 WATER = 0.0200
@@ -89,10 +88,15 @@ class Volume:
         return (np.array(self.shape) - 1) * self.spacing
 
     @cached_property
-    def tissues(self) -> tuple[np.ndarray, np.ndarray]:
+    def _tissues(self) -> tuple[np.ndarray, np.ndarray]:
         """Attenuation without what bone has more at these energies, and that alone, 1/mm."""
         plain = attenuation(self.density, 0.0)
         return plain, attenuation(self.density, 1.0) - plain
+
+    def attenuation(self, bone: float, part: tuple[slice, ...] = ()) -> np.ndarray:
+        """Return the attenuation of the scan, or of a part of it, 1/mm; `bone` as below."""
+        soft, hard = self._tissues
+        return soft[part] + np.float32(bone) * hard[part]
 
     def mask(self, *names: str) -> np.ndarray:
         """Return where structures are, boolean (slices, rows, columns)."""
