@@ -278,7 +278,7 @@ def test_slow_methods_are_run_on_a_part_of_the_cases(ordered):
 
 
 @pytest.mark.parametrize(
-    ("n", "slow", "checked"), [(1, 1, 1), (9, 9, 1), (60, 30, 6), (96, 48, 10), (300, 48, 10)]
+    ("n", "slow", "checked"), [(1, 1, 1), (9, 9, 1), (60, 20, 6), (96, 32, 10), (300, 48, 10)]
 )
 def test_small_tables_are_cheap_by_default(n, slow, checked, ordered):
     _, orders = ordered(n, methods=("attention", "occlusion"))
