@@ -22,7 +22,6 @@ from workbench.phantom.ct.volume import Volume
 
 #: mm between two planes on which rays are sampled, and points of the lattice along each axis.
 STEP, LATTICE = 2.5, 41
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,19 @@ def project(
     size = (size, size) if isinstance(size, int) else size
     planes = max(round(depth / step), 2)
     at = (torch.arange(planes) + 0.5) / planes * (len(where) - 1)
-    first = at.long().clamp(max=len(where) - 2)
-    part = (at - first)[:, None, None, None]
     values = torch.from_numpy(fields)[None]
     total = torch.zeros(fields.shape[0], *size)
-    for start in range(0, planes, _AT_ONCE):
-        now = slice(start, start + _AT_ONCE)
-        coarse = torch.lerp(where[first[now]], where[first[now] + 1], part[now])
-        fine = functional.interpolate(coarse, size, mode="bilinear", align_corners=True)
-        grid = fine.permute(0, 2, 3, 1)[None]
-        found = functional.grid_sample(values, grid, padding_mode=edges, align_corners=True)
-        total += found[0].sum(1)
+
+    def enlarged(plane: int) -> torch.Tensor:
+        one = where[plane, None]
+        return functional.interpolate(one, size, mode="bilinear", align_corners=True)
+
+    near, far = enlarged(0), enlarged(0)
+    for first in range(len(where) - 1):
+        near, far = far, enlarged(first + 1)
+        between = at[(at >= first) & (at < first + 1)] - first
+        if len(between):
+            grid = torch.lerp(near, far, between[:, None, None, None]).permute(0, 2, 3, 1)[None]
+            found = functional.grid_sample(values, grid, padding_mode=edges, align_corners=True)
+            total += found[0].sum(1)
     return total.numpy() * (depth / planes) * _longer(beam, size)

@@ -60,8 +60,11 @@ def sample_chest(rng: np.random.Generator) -> dict:
 
 
 def inner_size(size: int) -> int:
-    """Return the edge of the grid on which rays are cast for an image of `size` pixels."""
-    return (LATTICE - 1) * int(np.clip(round(size * 0.78 / (LATTICE - 1)), 4, 14)) + 1
+    """Return the edge of the grid on which rays are cast for an image of `size` pixels.
+
+    Rays every millimetre see all that voxels of 1.4 mm hold.
+    """
+    return (LATTICE - 1) * int(np.clip(round(size * 0.78 / (LATTICE - 1)), 4, 8)) + 1
 
 
 def patch_path(

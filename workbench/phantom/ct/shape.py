@@ -15,12 +15,14 @@ import numpy as np
 from scipy import ndimage
 
 from workbench.phantom.anatomy import edge
-from workbench.phantom.ct.projection import Beam, lattice, project
+from workbench.phantom.ct.projection import Beam, cast, lattice, project
 from workbench.phantom.ct.volume import Volume
 
 #: How far the place in which the heart grows reaches from its middle, mm (z, y, x), and where that
 #: middle is beside the middle of the heart: growth goes to the left and down.
 _REACH, _BESIDE = np.array([115.0, 80.0, 128.0]), np.array([-12.0, -6.0, -14.0])
+#: From how many mm along a ray on an organ counts as seen.
+_SEEN = 6.0
 #: Least and most growth of the heart.
 GROWTH = (-0.28, 0.46)
 
@@ -104,12 +106,26 @@ def cardiothoracic_ratio(heart: np.ndarray, lungs: np.ndarray) -> float:
     return float((np.ptp(wide) + 1) / (np.ptp(chest) + 1))
 
 
+@cache
+def _rim(volume: Volume, name: str) -> np.ndarray:
+    """Return points (N, 3), mm, at both ends of a structure that is seen, every 7 mm or so."""
+    mask = volume.mask(name)
+    mask &= mask.sum(1, keepdims=True) * volume.spacing[1] >= _SEEN
+    mask = mask[::5, ::5]
+    ends = mask & (np.cumsum(mask, 2) == 1) | mask & (np.cumsum(mask[..., ::-1], 2) == 1)[..., ::-1]
+    return volume.points(np.argwhere(ends) * (5, 5, 1))
+
+
 def with_ratio(shape: Shape, volume: Volume, beam: Beam, ratio: float) -> Shape:
     """Return the shape whose heart has about this cardiothoracic ratio in a frontal radiograph."""
-    growths, ratios = np.linspace(*GROWTH, 4), []
-    for growth in growths:
-        heart, *lungs = silhouettes(replace(shape, heart=growth), volume, beam, 128)
-        ratios.append(cardiothoracic_ratio(heart, np.logical_or(*lungs)))
+
+    def width(growth: float, *names: str) -> float:
+        grown = replace(shape, heart=growth)
+        points = grown.to_chest(np.concatenate([_rim(volume, name) for name in names]), volume)
+        return float(np.ptp(cast(points, volume, beam, 256)[:, 1]))
+
+    chest, growths = width(0.0, "right lung", "left lung"), np.linspace(*GROWTH, 4)
+    ratios = [width(growth, "heart") / chest for growth in growths]
     found = np.polyval(np.polyfit(ratios, growths, 2), ratio)
     return replace(shape, heart=float(np.clip(found, *GROWTH)))
 
@@ -125,7 +141,7 @@ def _coarse(volume: Volume) -> np.ndarray:
 
 
 def silhouettes(shape: Shape, volume: Volume, beam: Beam, size: int) -> np.ndarray:
-    """Return where heart, right and left lung are 6 mm deep or more: boolean (3, size, size)."""
+    """Return where heart, right and left lung are seen: boolean (3, size, size)."""
     where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
     depth = beam.depth(volume)
-    return project(_coarse(volume), where, beam, size, depth, edges="zeros", step=5.0) >= 6
+    return project(_coarse(volume), where, beam, size, depth, edges="zeros", step=5.0) >= _SEEN
