@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from workbench.errors import TrainingError
 from workbench.findings import PHANTOM_FINDINGS
-from workbench.phantom.case import phantom
+from workbench.phantom.case import CT, phantom, sample_scene
+from workbench.phantom.scene import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -30,22 +31,38 @@ CHUNK = 100
 
 @dataclass(frozen=True, eq=False)
 class PhantomSet:
-    """Rendered phantoms of consecutive seeds.
+    """Rendered phantoms.
 
     Attributes:
-        first_seed: seed of row 0.
-        domain: phantom domain.
+        cases: domain and seed of each row.
         pixels: (n, size, size) uint8.
         cover: (n, patches, len(CHANNELS)) uint8; share of a patch that is covered, times 255.
     """
 
-    first_seed: int
-    domain: str
+    cases: tuple[tuple[str, int], ...]
     pixels: np.ndarray
     cover: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.cases)
+
+    def __add__(self, other: PhantomSet) -> PhantomSet:
+        """Return the phantoms of both, in memory."""
+        return PhantomSet(
+            self.cases + other.cases,
+            np.concatenate([self.pixels, other.pixels]),
+            np.concatenate([self.cover, other.cover]),
+        )
+
+    def scene(self, row: int) -> Scene:
+        """Return the scene of a row."""
+        domain, seed = self.cases[row]
+        return sample_scene(seed, domain=domain, view=_view(domain, seed))
+
+
+def _view(domain: str, seed: int) -> str | None:
+    """Return the view of a training phantom; one CT phantom in four is taken from the front."""
+    return "AP" if domain == CT and seed % 4 == 3 else None
 
 
 def patch_cover(mask: np.ndarray, patch: int) -> np.ndarray:
@@ -58,7 +75,8 @@ def _render_chunk(job: tuple) -> int:
     folder, first_seed, start, stop, count, domain, size, patch = job
     pixels, cover = _open(Path(folder), count, size, patch, "r+")
     for row in range(start, stop):
-        case = phantom(first_seed + row, domain=domain, size=size)
+        seed = first_seed + row
+        case = phantom(seed, domain=domain, view=_view(domain, seed), size=size)
         pixels[row] = np.round(case.image.pixels * 255).astype(np.uint8)
         named = {**case.masks, **case.anatomy}
         for k, name in enumerate(CHANNELS):
@@ -120,4 +138,5 @@ def rendered(
                 state["done"] = sorted(done)
                 state_path.write_text(json.dumps(state))
     pixels, cover = _open(folder, count, size, patch, "r")
-    return PhantomSet(first_seed, domain, pixels, cover)
+    cases = tuple((domain, seed) for seed in range(first_seed, first_seed + count))
+    return PhantomSet(cases, pixels, cover)

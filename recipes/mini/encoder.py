@@ -33,7 +33,6 @@ from workbench.findings import PHANTOM_FINDINGS, SEVERITIES
 from workbench.finetune.datasets import augment
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrVisionConfig
 from workbench.model.vision import VisionTower
-from workbench.phantom.case import sample_scene
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +101,12 @@ def _start_positions(tower: VisionTower, side: int) -> None:
         tower.positional_embedding[1:, : grid.shape[1]] = grid * 0.3
 
 
-def truth_arrays(first_seed: int, count: int, domain: str) -> tuple[np.ndarray, np.ndarray]:
+def truth_arrays(phantoms: PhantomSet) -> tuple[np.ndarray, np.ndarray]:
     """Return presence (n, F) float32 and severity (n, F) int64 (-1 where it has none)."""
-    present = np.zeros((count, FINDINGS), np.float32)
-    severity = np.full((count, FINDINGS), -1, np.int64)
-    for row in range(count):
-        for lesion in sample_scene(first_seed + row, domain=domain).lesions:
+    present = np.zeros((len(phantoms), FINDINGS), np.float32)
+    severity = np.full((len(phantoms), FINDINGS), -1, np.int64)
+    for row in range(len(phantoms)):
+        for lesion in phantoms.scene(row).lesions:
             k = PHANTOM_FINDINGS.index(lesion.finding)
             present[row, k] = 1
             if lesion.severity is not None:
@@ -125,9 +124,7 @@ class EncoderData:
 
     def __init__(self, phantoms: PhantomSet) -> None:
         self.phantoms = phantoms
-        self.present, self.severity = truth_arrays(
-            phantoms.first_seed, len(phantoms), phantoms.domain
-        )
+        self.present, self.severity = truth_arrays(phantoms)
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return pixels, cover targets, presence and severity of some rows."""

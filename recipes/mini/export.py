@@ -85,6 +85,8 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "polish: the same with more weight on words that carry the truth",
             "sides: the encoder again, on new phantoms, with the side of every finding",
             "polish_again: as polish, behind the encoder that knows sides",
+            "ct: the encoder again, on drawn phantoms and others projected from a CT",
+            "polish_ct: as polish, behind that encoder",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
@@ -93,6 +95,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
                 recipe.sides_first_seed,
                 recipe.sides_first_seed + recipe.sides_count - 1,
             ],
+            "ct and polish_ct": [recipe.ct_first_seed, recipe.ct_first_seed + recipe.ct_count - 1],
             "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
             "reserved for evaluation": f"{FIRST_HELD_OUT_SEED} and up",
         },

@@ -9,6 +9,7 @@ instruct     projector and language model learn reports, differentials and quest
 polish       the same, with more weight on the words that carry the truth (side, zone, severity,
              size, yes and no) than on the choice of phrase.
 polish_again the same again, behind the encoder that stage `sides` has trained further.
+polish_ct    the same again, behind stage `ct`, on drawn and CT phantoms.
 
 Paper: Lee et al. 2025 (alignment, then instruction tuning).
 """
@@ -61,8 +62,7 @@ class Lessons:
 
     def packed(self, rows: np.ndarray, epoch: int) -> dict[str, torch.Tensor]:
         """Return the packed dialogues of some rows."""
-        first = self.phantoms.first_seed
-        blocks = [self.writer.blocks(first + int(row), epoch) for row in rows]
+        blocks = [self.writer.blocks(self.phantoms.scene(row), epoch) for row in rows]
         return pack(self.writer.prefix, self.image_tokens, blocks)
 
     def pixels(self, rows: np.ndarray) -> torch.Tensor:
@@ -88,10 +88,17 @@ def start_projector(learner: Learner, lessons: Lessons) -> float:
     return fit_projector(learner.model.mm_projector, len(lessons.phantoms), pairs)
 
 
-STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "polish_again": 5}
+STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "polish_again": 5, "polish_ct": 6}
 
 #: Peak learning rate of each stage, as a share of the recipe's.
-STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5, "polish_again": 0.5}
+STAGE_RATE = {
+    "language": 1.0,
+    "align": 1.0,
+    "instruct": 0.6,
+    "polish": 0.5,
+    "polish_again": 0.5,
+    "polish_ct": 0.5,
+}
 
 #: Words whose choice depends on the image and not on style.
 CONTENT = frozenset(
@@ -188,6 +195,7 @@ def train_stage(
         "instruct": recipe.instruct_images,
         "polish": recipe.polish_images,
         "polish_again": recipe.polish_again_images,
+        "polish_ct": recipe.polish_ct_images,
     }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
@@ -234,6 +242,6 @@ def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
     tokens = learner.see(augment(lessons.pixels(rows), generator))
     weight = None
-    if stage in ("polish", "polish_again"):
+    if stage.startswith("polish"):
         weight = content_weight(lessons.writer.tokenizer, recipe.content_weight)
     return learner.loss(packed, learner.model.mm_projector(tokens), weight)

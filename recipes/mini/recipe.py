@@ -8,7 +8,7 @@ from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.settings import FIRST_HELD_OUT_SEED
 
-#: In the order they run; "sides" trains the encoder again, "polish_again" the rest behind it.
+#: In the order they run; "sides" and "ct" train the encoder again, the stages after them the rest.
 ALL_STAGES = (
     "phantoms",
     "encoder",
@@ -18,6 +18,8 @@ ALL_STAGES = (
     "polish",
     "sides",
     "polish_again",
+    "ct",
+    "polish_ct",
     "export",
 )
 
@@ -28,7 +30,8 @@ class MiniRecipe:
 
     Attributes:
         seed: decides initial weights, order, augmentation and wording.
-        domain: phantom domain that is trained on; the external domain is never seen.
+        domain: phantom domain that all stages but the last two are trained on; the external domain
+            is never seen.
         image_size: side of the model's square input, pixels.
         patch_size: side of a patch, pixels.
         vision_width: length of a vision token.
@@ -60,6 +63,14 @@ class MiniRecipe:
         sides_lr: peak learning rate of AdamW in that stage.
         sides_muon_lr: peak learning rate of Muon in that stage.
         polish_again_images: images that projector and language model see behind that encoder.
+        ct_first_seed: first seed of the CT phantoms that the encoder and what is behind it see
+            last, beside drawn ones; one in four is an AP radiograph.
+        ct_count: distinct CT phantoms.
+        ct_drawn: drawn phantoms beside them, from the same seed up.
+        ct_images: images that the encoder sees in that stage, drawn or projected alike.
+        ct_lr: peak learning rate of AdamW in that stage.
+        ct_muon_lr: peak learning rate of Muon in that stage.
+        polish_ct_images: images that projector and language model see behind that encoder.
         content_weight: weight of content words (side, zone, severity, yes, no) in that end.
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
@@ -102,6 +113,13 @@ class MiniRecipe:
     sides_lr: float = 0.5e-3
     sides_muon_lr: float = 2.5e-3
     polish_again_images: int = 8_000
+    ct_first_seed: int = 80_000
+    ct_count: int = 6_000
+    ct_drawn: int = 4_000
+    ct_images: int = 14_400
+    ct_lr: float = 0.5e-3
+    ct_muon_lr: float = 2.5e-3
+    polish_ct_images: int = 8_000
     content_weight: float = 4.0
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
@@ -111,7 +129,9 @@ class MiniRecipe:
 
     def __post_init__(self) -> None:
         trained = max(
-            self.train_first_seed + self.train_count, self.sides_first_seed + self.sides_count
+            self.train_first_seed + self.train_count,
+            self.sides_first_seed + self.sides_count,
+            self.ct_first_seed + self.ct_count,
         )
         last = max(trained, self.val_first_seed + self.val_count)
         if last > FIRST_HELD_OUT_SEED:
@@ -151,6 +171,10 @@ class MiniRecipe:
             sides_count=32,
             sides_images=32,
             polish_again_images=16,
+            ct_count=16,
+            ct_drawn=16,
+            ct_images=32,
+            polish_ct_images=16,
             instruct_batch=8,
             image_size=128,
         )

@@ -1,4 +1,4 @@
-"""Stage `sides`: the encoder learns findings again, and the side of each in its tokens.
+"""Stages `sides` and `ct`: the encoder learns findings again, and the side of each in its tokens.
 
 Comes after the model can write. The vision tower starts from where stage 1 left it, on phantoms it
 has not seen, with fresh heads. One more head reads from each covered patch token on which side its
@@ -8,8 +8,10 @@ Scenes whose side is hard (linear atelectasis, catheters, nodules) are shown mor
 
 The projector is then fitted anew (ridge) so that the new tokens say what the old ones said.
 
+Stage `ct` does the same once more, on phantoms that are drawn and others projected from a CT.
+
 Beyond the paper (Lee et al. 2025), which freezes the encoder after stage 1.
-Stage `polish_again` then trains the language model on the new tokens (`language`).
+Stages `polish_again` and `polish_ct` then train the language model on the new tokens (`language`).
 """
 
 from __future__ import annotations
@@ -49,7 +51,6 @@ from workbench.findings import ATELECTASIS, NODULE, PHANTOM_FINDINGS, SIDES
 from workbench.finetune.datasets import augment
 from workbench.finetune.parts import refit_projector
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ SAVE_EVERY = 50
 #: Steps in which only the fresh heads learn, so that they do not push the tower about.
 HEAD_STEPS = 60
 SIDE_WEIGHT = 0.4
+#: Stage -> its number in random streams.
+STAGES = {"sides": 0, "ct": 1}
 
 
 class SideEncoder(FindingEncoder):
@@ -91,7 +94,7 @@ class SidedData(EncoderData):
         self.side = np.full((len(phantoms), FINDINGS), -1, np.int64)
         chance = np.ones(len(phantoms))
         for row in range(len(phantoms)):
-            scene = sample_scene(phantoms.first_seed + row, domain=phantoms.domain)
+            scene = phantoms.scene(row)
             for lesion in scene.lesions:
                 if lesion.side is not None:
                     self.side[row, PHANTOM_FINDINGS.index(lesion.finding)] = SIDES.index(
@@ -130,6 +133,7 @@ def side_loss(logits: torch.Tensor, cover: torch.Tensor, side: torch.Tensor) -> 
 
 
 def train_sides(
+    stage: str,
     recipe: MiniRecipe,
     model: CxrLlavaForConditionalGeneration,
     train: PhantomSet,
@@ -139,34 +143,36 @@ def train_sides(
     """Train the vision tower of a model further, with checkpoints, and fit its projector to it.
 
     Args:
+        stage: one of `STAGES`.
         recipe: settings.
         model: its vision tower and projector are replaced.
         train: phantoms that no stage has seen.
         validation: held-out phantoms.
-        out: folder of the run; `sides.json` holds the validation history.
+        out: folder of the run; `STAGE.json` holds the validation history.
     """
-    torch.manual_seed(recipe.seed + 2)
+    torch.manual_seed(recipe.seed + 2 + STAGES[stage])
+    images, lr, muon_lr = (getattr(recipe, f"{stage}_{n}") for n in ("images", "lr", "muon_lr"))
     before = copy.deepcopy(model.vision_tower)
     encoder = SideEncoder(recipe, before).train()
     encoder.requires_grad_(True)
     optimisers_ = optimisers(
         encoder,
         matrices=block_matrices(encoder.tower.transformer),
-        lr=recipe.sides_lr,
-        matrix_lr=recipe.sides_muon_lr,
+        lr=lr,
+        matrix_lr=muon_lr,
     )
-    state = out / "sides.pt"
+    state = out / f"{stage}.pt"
     first = load_state(state, encoder, optimisers_)
-    steps = max(recipe.sides_images // recipe.encoder_batch, 1)
+    steps = max(images // recipe.encoder_batch, 1)
     data, held = SidedData(train), SidedData(validation)
     weight = patch_weights(train)
-    record = out / "sides.json"
+    record = out / f"{stage}.json"
     history = json.loads(record.read_text()) if first and record.exists() else []
     since = time.monotonic()
     for step in tqdm(
-        range(first, steps), initial=first, total=steps, desc="stage sides", mininterval=10
+        range(first, steps), initial=first, total=steps, desc=f"stage {stage}", mininterval=10
     ):
-        batch, pixels = _draw(recipe, data, step)
+        batch, pixels = _draw(stage, recipe, data, step)
         set_rate(optimisers_, trapezoid(step / steps, cool=0.5))
         terms = _loss(encoder, batch, pixels, weight, heads_only=step < min(HEAD_STEPS, steps // 4))
         terms["total"].backward()
@@ -193,9 +199,10 @@ def train_sides(
     logger.info("the projector keeps %.3f", keep_old_meaning(model, before, train))
 
 
-def _draw(recipe: MiniRecipe, data: SidedData, step: int) -> tuple[dict, torch.Tensor]:
-    rng = np.random.default_rng([recipe.seed, 41, step])
-    generator = torch.Generator().manual_seed((recipe.seed * 37 + 5) * 1_000_003 + step)
+def _draw(stage: str, recipe: MiniRecipe, data: SidedData, step: int) -> tuple[dict, torch.Tensor]:
+    rng = np.random.default_rng([recipe.seed, 41 + STAGES[stage], step])
+    stream = recipe.seed * 37 + 5 + STAGES[stage]
+    generator = torch.Generator().manual_seed(stream * 1_000_003 + step)
     size = min(recipe.encoder_batch, len(data.chance))
     batch = data.batch(rng.choice(len(data.chance), size, replace=False, p=data.chance))
     return batch, normalise(augment(batch["pixels"], generator))

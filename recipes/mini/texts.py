@@ -24,7 +24,7 @@ from workbench.model.prompt import (
 )
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.phantom.case import sample_scene
-from workbench.phantom.scene import Lesion
+from workbench.phantom.scene import Lesion, Scene
 from workbench.phantom.wording import questions, write_differential, write_report
 from workbench.reports import sentences
 
@@ -81,13 +81,12 @@ class DialogueWriter:
         ids = tokenizer.encode_prompt(render_chat(report_messages()))
         self.prefix = ids[: ids.index(IMAGE_TOKEN_ID)]
 
-    def blocks(self, seed: int, epoch: int) -> list[Block]:
+    def blocks(self, scene: Scene, epoch: int) -> list[Block]:
         """Return the blocks of one phantom: always a report, and a few other turns."""
         held_out = self.recipe.held_out
-        drawn = sample_scene(seed, domain=self.recipe.domain).lesions
-        lesions = tuple(lesion for lesion in drawn if lesion.finding != held_out)
-        rng = np.random.default_rng([self.recipe.seed, 22, epoch, seed])
-        report = unnamed(write_report(lesions, rng, self.recipe.domain), held_out)
+        lesions = tuple(lesion for lesion in scene.lesions if lesion.finding != held_out)
+        rng = np.random.default_rng([self.recipe.seed, 22, epoch, scene.seed])
+        report = unnamed(write_report(lesions, rng, scene.domain), held_out)
         found = [self._block(report_messages(), report)]
         if rng.random() < 0.4:
             found.append(self._block(differential_messages(), write_differential(lesions, rng)))

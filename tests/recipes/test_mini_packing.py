@@ -11,6 +11,7 @@ from recipes.mini.texts import DialogueWriter, train_tokenizer
 from workbench.finetune.encoding import Block, pack
 from workbench.model.prompt import render_chat, report_messages
 from workbench.model.vision import VisionTower
+from workbench.phantom.case import sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def _features(learner, count):
 
 def test_packed_loss_equals_blocks_run_alone(recipe, tokenizer, learner):
     writer = DialogueWriter(recipe, tokenizer)
-    blocks = writer.blocks(12, 0)
+    blocks = writer.blocks(sample_scene(12), 0)
     assert len(blocks) >= 3
     features = _features(learner, 1)
     packed = pack(writer.prefix, features.shape[1], [blocks])
@@ -57,7 +58,7 @@ def test_packed_loss_equals_blocks_run_alone(recipe, tokenizer, learner):
 
 def test_changing_one_block_changes_no_other(recipe, tokenizer, learner):
     writer = DialogueWriter(recipe, tokenizer)
-    first, second = writer.blocks(12, 0)[:2]
+    first, second = writer.blocks(sample_scene(12), 0)[:2]
     changed = Block(tuple(5 for _ in first.ids), first.answer_start)
     features = _features(learner, 1)
     losses = []
@@ -72,7 +73,7 @@ def test_changing_one_block_changes_no_other(recipe, tokenizer, learner):
 
 def test_rows_of_different_length_do_not_touch_each_other(recipe, tokenizer, learner):
     writer = DialogueWriter(recipe, tokenizer)
-    rows = [writer.blocks(seed, 0) for seed in (3, 4, 12)]
+    rows = [writer.blocks(sample_scene(seed), 0) for seed in (3, 4, 12)]
     features = _features(learner, 3)
     with torch.no_grad():
         joint = pack(writer.prefix, features.shape[1], rows)
@@ -87,7 +88,7 @@ def test_rows_of_different_length_do_not_touch_each_other(recipe, tokenizer, lea
 
 def test_report_block_holds_the_published_prompt_and_ends_with_eos(recipe, tokenizer):
     writer = DialogueWriter(recipe, tokenizer)
-    block = writer.blocks(7, 0)[0]
+    block = writer.blocks(sample_scene(7), 0)[0]
     prompt = tokenizer.encode_prompt(render_chat(report_messages()))
     assert [*writer.prefix, -200, *block.ids[: block.answer_start]] == prompt
     assert block.ids[-1] == tokenizer.eos_id
@@ -103,7 +104,7 @@ def test_false_premise_turns_can_be_left_out(recipe, tokenizer):
         texts = [
             tokenizer.decode(b.ids[b.answer_start :])
             for s in range(60)
-            for b in writer.blocks(s, 0)
+            for b in writer.blocks(sample_scene(s), 0)
         ]
         kinds[wanted] = sum(text.startswith("There is no ") for text in texts)
     assert kinds[True] > kinds[False] + 5
@@ -111,7 +112,8 @@ def test_false_premise_turns_can_be_left_out(recipe, tokenizer):
 
 def test_epochs_write_new_words_for_the_same_truth(recipe, tokenizer):
     writer = DialogueWriter(recipe, tokenizer)
-    texts = {writer.blocks(9, epoch)[0].ids for epoch in range(6)}
+    scene = sample_scene(9)
+    texts = {writer.blocks(scene, epoch)[0].ids for epoch in range(6)}
     assert len(texts) > 2
-    assert writer.blocks(9, 2)[0] == writer.blocks(9, 2)[0]
+    assert writer.blocks(scene, 2)[0] == writer.blocks(scene, 2)[0]
     assert np.all([len(ids) < recipe.context for ids in texts])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from recipes.mini.train import ALL_STAGES, train_mini
 from workbench.errors import OptionError, TrainingError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.phantom.case import phantom
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 TINY = replace(
@@ -37,6 +39,10 @@ TINY = replace(
     sides_count=16,
     sides_images=32,
     polish_again_images=8,
+    ct_count=8,
+    ct_drawn=8,
+    ct_images=16,
+    polish_ct_images=8,
     vocabulary=700,
 )
 
@@ -98,16 +104,25 @@ def test_a_run_of_a_recipe_with_other_fields_is_refused(tmp_path):
         train_mini(tmp_path, recipe=TINY, resume=True)
 
 
-def test_a_run_stopped_in_stage_sides_goes_on_to_the_same_weights(whole_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_run_stopped_in_a_later_stage_of_the_encoder_goes_on_to_the_same_weights(
+    stop, whole_run, tmp_path, monkeypatch
+):
+    saves = []
+
     def save_then_stop(path, module, optimisers_, step):
         save(path, module, optimisers_, step)
-        raise KeyboardInterrupt
+        saves.append(path.stem)
+        if len(saves) == stop:
+            raise KeyboardInterrupt
 
     save = sides_module.save_state
     monkeypatch.setattr(sides_module, "SAVE_EVERY", 2)
     monkeypatch.setattr(sides_module, "save_state", save_then_stop)
+    shutil.copytree(whole_run.parent / "phantoms", tmp_path / "run" / "phantoms")
     with pytest.raises(KeyboardInterrupt):
         train_mini(tmp_path / "run", recipe=TINY)
+    assert saves[-1] == {1: "sides", 3: "ct"}[stop]
     monkeypatch.setattr(sides_module, "save_state", save)
     folder = train_mini(tmp_path / "run", recipe=TINY, resume=True)
     first, second = (load_file(f / "model.safetensors") for f in (whole_run, folder))
@@ -118,6 +133,30 @@ def test_every_stage_leaves_its_history(whole_run):
     card = json.loads((whole_run / "model_card.json").read_text())
     assert list(card["history"]) == [n for n in ALL_STAGES if n not in ("phantoms", "export")]
     assert card["seeds"]["sides and polish_again"] == [24_000, 24_015]
+    assert card["seeds"]["ct and polish_ct"] == [80_000, 80_007]
+
+
+def test_the_stages_of_ct_can_start_from_a_checkpoint(whole_run, tmp_path):
+    shutil.copytree(whole_run.parent / "phantoms", tmp_path / "phantoms")
+    folder = train_mini(tmp_path, recipe=TINY, start=whole_run)
+    first, second = (load_file(f / "model.safetensors") for f in (whole_run, folder))
+    assert first.keys() == second.keys()
+    assert not torch.equal(first["lm_head.weight"], second["lm_head.weight"])
+    history = json.loads((folder / "model_card.json").read_text())["history"]
+    assert list(history) == ["ct", "polish_ct"]
+
+
+def test_two_sets_together_know_the_scene_of_every_row(whole_run):
+    settings = {"size": TINY.image_size, "patch": TINY.patch_size, "workers": 1, "count": 8}
+    folder, first = whole_run.parent / "phantoms", TINY.ct_first_seed
+    projected = rendered(folder / "ct", first_seed=first, domain="ct", **settings)
+    drawn = rendered(folder / "beside ct", first_seed=first, domain="internal", **settings)
+    both = projected + drawn
+    assert [both.scene(row).domain for row in (0, 8)] == ["ct", "internal"]
+    assert [both.scene(row).view for row in (0, 3)] == ["PA", "AP"]
+    assert both.scene(9).seed == first + 1
+    case = phantom(both.scene(3).seed, domain="ct", view="AP", size=TINY.image_size)
+    np.testing.assert_array_equal(both.pixels[3], np.round(case.image.pixels * 255))
 
 
 def test_side_loss_counts_every_finding_once():
@@ -170,6 +209,8 @@ def test_reserved_seeds_cannot_be_trained_on():
         MiniRecipe(train_first_seed=4_999_999)
     with pytest.raises(OptionError, match="reserved for evaluation"):
         MiniRecipe(sides_first_seed=FIRST_HELD_OUT_SEED)
+    with pytest.raises(OptionError, match="reserved for evaluation"):
+        MiniRecipe(ct_first_seed=FIRST_HELD_OUT_SEED)
 
 
 def test_unknown_stage_is_named(tmp_path):
@@ -207,7 +248,9 @@ def test_schedule_rises_holds_and_falls():
 def test_scores_of_the_encoder_by_hand():
     """A finding of which one class only is there has no AUROC, and is not scored 0."""
     phantoms = PhantomSet(
-        0, "internal", np.zeros((4, 8, 8), np.uint8), np.zeros((4, 1, len(CHANNELS)), np.uint8)
+        tuple(("internal", seed) for seed in range(4)),
+        np.zeros((4, 8, 8), np.uint8),
+        np.zeros((4, 1, len(CHANNELS)), np.uint8),
     )
     data = EncoderData(phantoms)
     data.present[:] = 0
