@@ -1,8 +1,9 @@
 """Rendered phantoms on disk: drawn once, memory-mapped, shared by all stages.
 
 Each phantom gives its pixels (uint8) and, for every patch, the share of the patch that each
-finding and each organ covers (uint8, 255 = all of it). Scenes are not stored: a seed brings them
-back in a millisecond, so texts are written anew for every epoch.
+finding and each organ covers (uint8, 255 = all of it). Of a CT phantom it also gives how many mm
+of each structure the rays of a patch pass. Scenes are not stored: a seed brings them back in a
+millisecond, so texts are written anew for every epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,26 @@ logger = logging.getLogger(__name__)
 
 ORGANS = ("right lung", "left lung", "heart")
 CHANNELS = (*PHANTOM_FINDINGS, *ORGANS)
+STRUCTURES = (
+    "right upper lobe",
+    "right middle lobe",
+    "right lower lobe",
+    "left upper lobe",
+    "left lower lobe",
+    "heart",
+    "aorta",
+    "trachea",
+    "spine",
+    "right ribs",
+    "left ribs",
+    "clavicles",
+    "scapulae",
+    "liver",
+    "stomach",
+)
 CHUNK = 100
+#: In `PhantomSet.depth`: mm in a step, and what is unknown.
+DEPTH_STEP, UNKNOWN = 2, 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,22 +57,24 @@ class PhantomSet:
         cases: domain and seed of each row.
         pixels: (n, size, size) uint8.
         cover: (n, patches, len(CHANNELS)) uint8; share of a patch that is covered, times 255.
+        depth: (n, patches, len(STRUCTURES)) uint8; mm of a structure, in steps.
     """
 
     cases: tuple[tuple[str, int], ...]
     pixels: np.ndarray
     cover: np.ndarray
+    depth: np.ndarray
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __add__(self, other: PhantomSet) -> PhantomSet:
         """Return the phantoms of both, in memory."""
-        return PhantomSet(
-            self.cases + other.cases,
-            np.concatenate([self.pixels, other.pixels]),
-            np.concatenate([self.cover, other.cover]),
+        parts = (
+            np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("pixels", "cover", "depth")
         )
+        return PhantomSet(self.cases + other.cases, *parts)
 
     def scene(self, row: int) -> Scene:
         """Return the scene of a row."""
@@ -71,28 +93,43 @@ def patch_cover(mask: np.ndarray, patch: int) -> np.ndarray:
     return mask.reshape(n, patch, n, patch).mean((1, 3), dtype=np.float32).ravel()
 
 
+def patch_depth(scene: Scene, grid: int) -> np.ndarray:
+    """Return mm of each structure behind each patch, in steps, (patches, structures) uint8."""
+    if scene.domain != CT:
+        return np.full((grid**2, len(STRUCTURES)), UNKNOWN, np.uint8)
+    from workbench.phantom.ct.render import structure_depths
+
+    found = structure_depths(scene, 2 * grid, STRUCTURES)
+    mean = found.reshape(len(found), grid, 2, grid, 2).mean((2, 4)).reshape(len(found), -1).T
+    return np.clip(mean / DEPTH_STEP, 0, UNKNOWN - 1).astype(np.uint8)
+
+
 def _render_chunk(job: tuple) -> int:
     folder, first_seed, start, stop, count, domain, size, patch = job
-    pixels, cover = _open(Path(folder), count, size, patch, "r+")
+    pixels, cover, depth = _open(Path(folder), count, size, patch, "r+")
     for row in range(start, stop):
         seed = first_seed + row
         case = phantom(seed, domain=domain, view=_view(domain, seed), size=size)
+        depth[row] = patch_depth(case.scene, size // patch)
         pixels[row] = np.round(case.image.pixels * 255).astype(np.uint8)
         named = {**case.masks, **case.anatomy}
         for k, name in enumerate(CHANNELS):
             if name in named:
                 share = patch_cover(named[name], patch)
                 cover[row, :, k] = np.ceil(share * 255).astype(np.uint8)
-    pixels.flush()
-    cover.flush()
+    for array in (pixels, cover, depth):
+        array.flush()
     return start
 
 
 def _open(folder: Path, count: int, size: int, patch: int, mode: Literal["r", "r+", "w+"]):
     pixels = np.memmap(folder / "pixels.u8", np.uint8, mode, shape=(count, size, size))
     patches = (size // patch) ** 2
-    cover = np.memmap(folder / "cover.u8", np.uint8, mode, shape=(count, patches, len(CHANNELS)))
-    return pixels, cover
+    cover, depth = (
+        np.memmap(folder / f"{name}.u8", np.uint8, mode, shape=(count, patches, len(of)))
+        for name, of in (("cover", CHANNELS), ("depth", STRUCTURES))
+    )
+    return pixels, cover, depth
 
 
 def rendered(
@@ -110,7 +147,7 @@ def rendered(
         "domain": domain,
         "size": size,
         "patch": patch,
-        "channels": list(CHANNELS),
+        "channels": [*CHANNELS, *STRUCTURES],
     }
     state_path = folder / "state.json"
     if state_path.exists():
@@ -137,6 +174,5 @@ def rendered(
                 done.add(start)
                 state["done"] = sorted(done)
                 state_path.write_text(json.dumps(state))
-    pixels, cover = _open(folder, count, size, patch, "r")
     cases = tuple((domain, seed) for seed in range(first_seed, first_seed + count))
-    return PhantomSet(cases, pixels, cover)
+    return PhantomSet(cases, *_open(folder, count, size, patch, "r"))

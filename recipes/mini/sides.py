@@ -8,7 +8,9 @@ Scenes whose side is hard (linear atelectasis, catheters, nodules) are shown mor
 
 The projector is then fitted anew (ridge) so that the new tokens say what the old ones said.
 
-Stage `ct` does the same once more, on phantoms that are drawn and others projected from a CT.
+Stage `ct` does the same once more, on phantoms that are drawn and others projected from a CT. Of
+those another head reads from every token how much of each structure the rays pass: lobes, bones,
+vessels.
 
 Beyond the paper (Lee et al. 2025), which freezes the encoder after stage 1.
 Stages `polish_again` and `polish_ct` then train the language model on the new tokens (`language`).
@@ -28,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from recipes.mini.data import PhantomSet
+from recipes.mini.data import DEPTH_STEP, STRUCTURES, UNKNOWN, PhantomSet
 from recipes.mini.encoder import (
     FINDINGS,
     EncoderData,
@@ -58,7 +60,7 @@ logger = logging.getLogger(__name__)
 SAVE_EVERY = 50
 #: Steps in which only the fresh heads learn, so that they do not push the tower about.
 HEAD_STEPS = 60
-SIDE_WEIGHT = 0.4
+SIDE_WEIGHT, DEPTH_WEIGHT = 0.4, 4.0
 #: Stage -> its number in random streams.
 STAGES = {"sides": 0, "ct": 1}
 
@@ -75,6 +77,7 @@ class SideEncoder(FindingEncoder):
         super().__init__(recipe)
         self.tower.load_state_dict(tower.state_dict())
         self.side_head = nn.Linear(recipe.vision_width, FINDINGS * len(SIDES))
+        self.depth_head = nn.Linear(recipe.vision_width, len(STRUCTURES))
 
     def sides(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return side logits (B, N, F, 3) of patch tokens (B, N, W)."""
@@ -105,7 +108,9 @@ class SidedData(EncoderData):
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return pixels, cover targets, presence, severity and side of some rows."""
-        return super().batch(rows) | {"side": torch.from_numpy(self.side[np.sort(rows)])}
+        rows = np.sort(rows)
+        more = {"side": self.side[rows], "depth": np.asarray(self.phantoms.depth[rows])}
+        return super().batch(rows) | {name: torch.from_numpy(one) for name, one in more.items()}
 
 
 def _attention_due(lesion: Lesion) -> float:
@@ -115,6 +120,19 @@ def _attention_due(lesion: Lesion) -> float:
     if lesion.finding == ATELECTASIS and lesion.kind == "linear":
         return 3.0
     return 2.0 if lesion.finding == NODULE else 1.0
+
+
+def depth_loss(tokens: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    """Return the mean error of how deep structures are, of patches where that is known.
+
+    Args:
+        tokens: what the head says, (B, N, structures), in units of 50 mm.
+        depth: (B, N, structures) uint8, as in `PhantomSet`.
+    """
+    known = depth != UNKNOWN
+    target = depth.float() * (DEPTH_STEP / 50)
+    each = F.smooth_l1_loss(tokens, target, reduction="none", beta=0.2)
+    return (each * known).sum() / known.sum().clamp_min(1)
 
 
 def side_loss(logits: torch.Tensor, cover: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
@@ -215,7 +233,8 @@ def _loss(
         tokens = encoder.tower(pixels).tokens
     terms = heads_loss(encoder.heads(tokens), batch, weight)
     terms["side"] = side_loss(encoder.sides(tokens), batch["cover"][..., :FINDINGS], batch["side"])
-    terms["total"] = terms["total"] + SIDE_WEIGHT * terms["side"]
+    terms["depth"] = depth_loss(encoder.depth_head(tokens), batch["depth"])
+    terms["total"] = terms["total"] + SIDE_WEIGHT * terms["side"] + DEPTH_WEIGHT * terms["depth"]
     return terms
 
 

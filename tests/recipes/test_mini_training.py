@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from recipes.mini import encoder as encoder_module
 from recipes.mini import sides as sides_module
-from recipes.mini.data import CHANNELS, PhantomSet, patch_cover, rendered
+from recipes.mini.data import CHANNELS, STRUCTURES, PhantomSet, patch_cover, rendered
 from recipes.mini.encoder import FINDINGS, EncoderData, evaluate_encoder
 from recipes.mini.muon import orthogonalise
 from recipes.mini.recipe import MiniRecipe
@@ -251,6 +251,7 @@ def test_scores_of_the_encoder_by_hand():
         tuple(("internal", seed) for seed in range(4)),
         np.zeros((4, 8, 8), np.uint8),
         np.zeros((4, 1, len(CHANNELS)), np.uint8),
+        np.zeros((4, 1, len(STRUCTURES)), np.uint8),
     )
     data = EncoderData(phantoms)
     data.present[:] = 0

@@ -15,7 +15,7 @@ from workbench.phantom.ct.devices import KINDS, path_of
 from workbench.phantom.ct.exposure import Exposure, expose
 from workbench.phantom.ct.lesions import MAKE, Patch, Site
 from workbench.phantom.ct.projection import LATTICE, Beam, cast, lattice, project
-from workbench.phantom.ct.shape import ANATOMY, Shape, silhouettes, with_ratio
+from workbench.phantom.ct.shape import ANATOMY, Shape, depths, silhouettes, with_ratio
 from workbench.phantom.ct.volume import Volume, chest
 from workbench.phantom.drawing import lead_marker
 from workbench.phantom.scene import Drawn, Lesion, Scene
@@ -123,8 +123,10 @@ def _shape(shape: Shape, beam: Beam, ratio: float) -> Shape:
 class _Room:
     """One chest before one detector: what lesions and devices are projected with."""
 
-    def __init__(self, scene: Scene, ratio: float, size: int) -> None:
+    def __init__(self, scene: Scene, size: int) -> None:
         drawn = scene.anatomy
+        enlarged = [one for one in scene.lesions if one.finding == findings.CARDIOMEGALY]
+        ratio = enlarged[0].params["ratio"] if enlarged else drawn["ratio"]
         self.scene, self.size, self.fine = scene, size, inner_size(size)
         self.volume, self.bone = chest(), float(drawn["bone"])
         self.shape = _shape(drawn["shape"], drawn["beam"], ratio)
@@ -175,11 +177,17 @@ def _whole(mask: np.ndarray, reach: int = 2) -> np.ndarray:
     ]
 
 
+def structure_depths(scene: Scene, size: int, names: tuple[str, ...]) -> np.ndarray:
+    """Return how many mm of each structure lie behind each pixel, (structures, size, size)."""
+    room = _Room(scene, size)
+    return depths(room.shape, room.volume, room.beam, size, names)
+
+
 def render(scene: Scene, size: int) -> Drawn:
     """Project a scene at `size` pixels along each edge."""
     by_name = {lesion.finding: lesion for lesion in scene.lesions}
     heart = by_name.get(findings.CARDIOMEGALY)
-    room = _Room(scene, heart.params["ratio"] if heart else scene.anatomy["ratio"], size)
+    room = _Room(scene, size)
     base, anatomy = room.chest(), room.anatomy()
     paths = {name: room.lesion(lesion) for name, lesion in by_name.items()}
     added = sum(paths.values(), np.zeros((size, size), np.float32))

@@ -135,13 +135,20 @@ ANATOMY = ("heart", "right lung", "left lung")
 
 
 @cache
-def _coarse(volume: Volume) -> np.ndarray:
+def _coarse(volume: Volume, names: tuple[str, ...]) -> np.ndarray:
     thin = (slice(None), slice(None, None, 3), slice(None, None, 3))
-    return np.stack([volume.mask(name)[thin] for name in ANATOMY]).astype(np.float32)
+    return np.stack([volume.mask(name)[thin] for name in names]).astype(np.float32)
+
+
+def depths(
+    shape: Shape, volume: Volume, beam: Beam, size: int, names: tuple[str, ...]
+) -> np.ndarray:
+    """Return how many mm of each structure the rays pass, (structures, size, size) float32."""
+    where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
+    depth = beam.depth(volume)
+    return project(_coarse(volume, names), where, beam, size, depth, edges="zeros", step=5.0)
 
 
 def silhouettes(shape: Shape, volume: Volume, beam: Beam, size: int) -> np.ndarray:
     """Return where heart, right and left lung are seen: boolean (3, size, size)."""
-    where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
-    depth = beam.depth(volume)
-    return project(_coarse(volume), where, beam, size, depth, edges="zeros", step=5.0) >= _SEEN
+    return depths(shape, volume, beam, size, ANATOMY) >= _SEEN
