@@ -142,7 +142,7 @@ def test_boxes_stand_for_masks_and_several_findings_are_several_cases(exported, 
     frame["fracture"] = "absent"
     frame.to_parquet(tmp_path / "m.parquet")
     source = Radiographs(tmp_path / "m.parquet", root=exported.manifest.parent)
-    pairs = _cases(None, 7, source)
+    pairs = _cases(None, 7, source, None)
     assert sorted(name for _, name in pairs) == sorted(names)
     assert {key.seed for key, _ in pairs} == {7}
     mask = pairs[0][0].open(64).masks["nodule"]
@@ -183,3 +183,25 @@ def test_the_command_takes_a_manifest(exported, capsys, tmp_path):
     assert {"causal", "per_finding"} <= found["methods"][0].keys() and "patients" in found
     assert main(["benchmark", "hallucination", "--root", "x"]) == FAILED
     assert "--manifest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("domain", ["external", "ct"])
+def test_phantoms_of_one_domain_can_be_asked_for(domain, model):
+    assert {key.domain for key in case_keys(3, SEED, None, phantoms=9, domain=domain)} == {domain}
+    table = benchmark_saliency(
+        model, domain=domain, n=2, seed=SEED, methods=("attention",), randomised_cases=0,
+        progress=False,
+    )  # fmt: skip
+    assert f"{domain} phantoms from seed" in str(table)
+    assert table.to_dict()["domain"] == domain
+
+
+def test_halves_of_two_domains_are_the_default():
+    for n in (1, 4, 5):
+        domains = [key.domain for key in case_keys(n, SEED, None, phantoms=9)]
+        assert domains == ["internal"] * ((n + 1) // 2) + ["external"] * (n // 2)
+
+
+def test_a_domain_beside_a_manifest_is_refused(exported, capsys):
+    assert main(["benchmark", "saliency", "--domain", "ct", "--manifest", "m.parquet"]) == FAILED
+    assert "--domain is of phantoms" in capsys.readouterr().err

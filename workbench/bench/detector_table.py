@@ -185,7 +185,6 @@ def tabulate(
     resamples: int = 1000,
     calibration: Calibration | None = None,
     with_probe: Calibration | None = None,
-    source: str = "",
     policy: str = "joint-definite",
     fit: float = 0.5,
 ) -> DetectorTable:
@@ -227,7 +226,6 @@ def tabulate(
         not_run=tuple(name for name, column in columns.items() if np.isnan(column).any()),
         split=split_patients(cases, policy, fit=fit, seed=seed, resamples=resamples),
         seed=seed,
-        source=source,
         patients=found.patients,
         provenance=dict(provenance),
     )

@@ -52,6 +52,7 @@ def benchmark_hallucination(
     model: ChestXrayModel,
     *,
     radiographs: Radiographs | None = None,
+    domain: str | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     samples: int = 8,
@@ -66,6 +67,7 @@ def benchmark_hallucination(
     Args:
         radiographs: a manifest with labels; a statement of which it says nothing is left out. None
             draws phantoms.
+        domain: of phantoms, "internal", "external" or "ct"; None draws half of the first two.
         n, seed: see `workbench.bench.keys.case_keys`; 1000 phantoms, or every labelled row. Seeds
             below 10,000,000 are not unseen.
         samples: reports sampled for self-consistency and semantic entropy; 0 leaves both out.
@@ -82,8 +84,8 @@ def benchmark_hallucination(
     if not 0 <= fit < 1:
         raise OptionError(f"fit is a share of the patients, from 0 to below 1, got {fit!r}")
     cases = judge_cases(
-        model, radiographs=radiographs, n=n, seed=seed, samples=samples, jobs=jobs, kept=kept,
-        progress=progress,
+        model, radiographs=radiographs, domain=domain, n=n, seed=seed, samples=samples, jobs=jobs,
+        kept=kept, progress=progress,
     )  # fmt: skip
     if not len(Statements.of(cases, policy).false):
         raise InputError(
@@ -96,10 +98,9 @@ def benchmark_hallucination(
         provenance=asdict(model.identity),
         calibration=_calibration(model, seed, "combination"),
         with_probe=_calibration(model, seed, WITH_PROBE),
-        source="" if radiographs is None else radiographs.name,
         policy=policy,
         fit=fit,
-    )
+    ).of(radiographs, domain)
 
 
 @needs(READER)
@@ -107,6 +108,7 @@ def judge_cases(
     model: ChestXrayModel,
     *,
     radiographs: Radiographs | None = None,
+    domain: str | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     samples: int = 0,
@@ -123,7 +125,7 @@ def judge_cases(
     return run_tasks(
         model,
         partial(judge_case, samples=samples),
-        case_keys(n, seed, radiographs, phantoms=1000),
+        case_keys(n, seed, radiographs, phantoms=1000, domain=domain),
         kind=JudgedCase,
         benchmark="hallucination",
         options={"samples": samples, "detectors": DETECTORS},

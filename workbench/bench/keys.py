@@ -162,19 +162,22 @@ def places(lesions: Iterable[Lesion]) -> dict[str, Place]:
 
 
 def case_keys(
-    n: int | None, seed: int, radiographs: Radiographs | None, *, phantoms: int
+    n: int | None,
+    seed: int,
+    radiographs: Radiographs | None,
+    *,
+    phantoms: int,
+    domain: str | None = None,
 ) -> list[CaseKey]:
-    """Return the first `n` labelled rows of a manifest, or `n` phantoms, half of each domain.
+    """Return the first `n` labelled rows of a manifest, or `n` phantoms of a domain.
 
-    Without `n` these are all rows, or so many `phantoms`.
-
-    Internal phantoms have the seeds seed .. seed + ceil(n / 2) - 1, external ones those that
-    follow.
+    Without `n` these are all rows, or so many `phantoms`. Without a domain half are internal, with
+    the seeds seed .. seed + ceil(n / 2) - 1, and half external, with those that follow.
     """
     if n is not None:
         check_numbers(1, n=n)
     if radiographs is not None:
         return [key for key, _ in radiographs.rows(n, seed, coded)]
     n = phantoms if n is None else n
-    half = (n + 1) // 2
-    return [PhantomKey(seed + at, DOMAINS[at >= half]) for at in range(n)]
+    of = DOMAINS if domain is None else (domain,)
+    return [PhantomKey(seed + at, of[at * len(of) // n]) for at in range(n)]

@@ -15,12 +15,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from html import escape
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -152,6 +152,7 @@ class BenchTable(ABC):
         index: column of `to_frame` that names the rows; None leaves them numbered.
         seed: of the first case, and of the resampling.
         source: file of the manifest that the cases are of; empty for phantoms.
+        domain: of phantoms, where one was asked for.
         patients: of the cases; they are what is resampled.
         provenance: which weights, by name of the fact.
     """
@@ -162,10 +163,15 @@ class BenchTable(ABC):
 
     seed: int
     source: str = ""
+    domain: str | None = None
     patients: int = 0
     provenance: Mapping[str, Any] = field(repr=False)
 
     __repr__ = short_repr
+
+    def of(self, radiographs: Radiographs | None, domain: str | None) -> Self:
+        """Return the table with where its cases come from."""
+        return replace(self, source=radiographs.name if radiographs else "", domain=domain)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -177,7 +183,8 @@ class BenchTable(ABC):
     def origin(self) -> str:
         """What the cases are, in words."""
         if not self.source:
-            return f"phantoms from seed {self.seed:,}"
+            kind = f"{self.domain} phantoms" if self.domain else "phantoms"
+            return f"{kind} from seed {self.seed:,}"
         return f"radiographs of {self.source}, {self.patients:,} patients"
 
     def _facts(self) -> dict[str, Any]:
@@ -185,6 +192,7 @@ class BenchTable(ABC):
         return {
             "patients": self.patients,
             "source": self.source or "phantoms",
+            **({"domain": self.domain} if self.domain else {}),
             "seed": self.seed,
             "model": dict(self.provenance),
         }

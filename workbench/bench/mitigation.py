@@ -76,6 +76,7 @@ def benchmark_mitigation(
     *,
     mitigations: Sequence[NamedMitigation] | None = None,
     radiographs: Radiographs | None = None,
+    domain: str | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     policy: str = "joint-definite",
@@ -91,6 +92,7 @@ def benchmark_mitigation(
             shipped for the model, which is logged.
         radiographs: a manifest with labels; findings of which it says nothing are not counted. None
             draws phantoms.
+        domain: of phantoms, "internal", "external" or "ct"; None draws half of the first two.
         n, seed: see `workbench.bench.keys.case_keys`; 400 phantoms, or every labelled row. Seeds
             below 10,000,000 are not unseen.
         policy: which findings count as there, a name in `workbench.evaluation.POLICIES`; what it
@@ -113,7 +115,7 @@ def benchmark_mitigation(
     cases = run_tasks(
         model,
         partial(mitigate_case, mitigations=tuple(mitigations), policy=policy),
-        case_keys(n, seed, radiographs, phantoms=400),
+        case_keys(n, seed, radiographs, phantoms=400, domain=domain),
         kind=MitigatedCase,
         benchmark="mitigation",
         options={"mitigations": options, "policy": policy},
@@ -128,10 +130,9 @@ def benchmark_mitigation(
         seed=seed,
         resamples=resamples,
         options=options,
-        source="" if radiographs is None else radiographs.name,
         policy=policy,
         provenance=asdict(model.identity),
-    )
+    ).of(radiographs, domain)
 
 
 def _usable(model: ChestXrayModel) -> tuple[NamedMitigation, ...]:
@@ -280,7 +281,6 @@ def tabulate(
     options: Mapping[str, Mapping[str, Any]],
     provenance: Mapping[str, Any],
     resamples: int = 1000,
-    source: str = "",
     policy: str = "joint-definite",
 ) -> MitigationTable:
     """Make the table of one case or more; patients are resampled, each domain in itself."""
@@ -301,7 +301,6 @@ def tabulate(
         cases=len(cases),
         policy=policy,
         seed=seed,
-        source=source,
         patients=len(set(patients)),
         provenance=dict(provenance),
     )

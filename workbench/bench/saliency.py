@@ -24,6 +24,7 @@ from workbench.bench.saliency_table import QUANTILE, MapScore, SaliencyTable, ta
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
+from workbench.phantom.case import DOMAINS
 from workbench.reports import Labels, label
 from workbench.saliency import (
     METHODS,
@@ -94,6 +95,7 @@ def benchmark_saliency(
     model: ChestXrayModel,
     *,
     radiographs: Radiographs | None = None,
+    domain: str | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     methods: Sequence[str] | None = None,
@@ -104,11 +106,12 @@ def benchmark_saliency(
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> SaliencyTable:
-    """Score all methods on single-finding phantoms of the internal domain, or on radiographs.
+    """Score all methods on phantoms with a single finding, or on radiographs.
 
     Args:
         radiographs: a manifest with boxes or masks; every finding that a row says is present, and
             where, is a case. None draws phantoms.
+        domain: of phantoms, "internal" (None), "external" or "ct".
         n: phantoms to draw (300), findings in turn, or cases of the manifest, the first ones (all).
             Those whose report misses the finding are left out and counted.
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
@@ -126,7 +129,7 @@ def benchmark_saliency(
             other weights or options.
     """
     methods = methods_for(model) if methods is None else check_methods(methods)
-    pairs = _cases(n, seed, radiographs)
+    pairs = _cases(n, seed, radiographs, domain)
     slow = min(max(len(pairs) // 3, 16), 48) if slow_cases is None else slow_cases
     checked = min(-(-len(pairs) // 10), 10) if randomised_cases is None else randomised_cases
     check_numbers(1, slow_cases=slow)
@@ -148,11 +151,10 @@ def benchmark_saliency(
         [score for found in results for score in found or ()],
         methods=methods,
         drawn=len(pairs),
-        source="" if radiographs is None else radiographs.name,
         missed=sum(found is None for found in results),
         seed=seed,
         provenance=asdict(model.identity),
-    )
+    ).of(radiographs, domain)
 
 
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -164,7 +166,9 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _cases(n: int | None, seed: int, radiographs: Radiographs | None) -> list[tuple[CaseKey, str]]:
+def _cases(
+    n: int | None, seed: int, radiographs: Radiographs | None, domain: str | None
+) -> list[tuple[CaseKey, str]]:
     """Return cases with their finding; phantoms take turns, so the first ones have them all."""
     if n is not None:
         check_numbers(1, n=n)
@@ -174,7 +178,10 @@ def _cases(n: int | None, seed: int, radiographs: Radiographs | None) -> list[tu
         return every[:n]
     count = 300 if n is None else n
     names = [PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)] for at in range(count)]
-    return [(PhantomKey(seed + at, findings=(name,)), name) for at, name in enumerate(names)]
+    return [
+        (PhantomKey(seed + at, domain or DOMAINS[0], (name,)), name)
+        for at, name in enumerate(names)
+    ]
 
 
 def _tasks(

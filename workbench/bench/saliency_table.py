@@ -305,7 +305,6 @@ def tabulate(
     missed: int,
     seed: int,
     provenance: Mapping[str, Any],
-    source: str = "",
 ) -> SaliencyTable:
     """Put the scores of single maps together; `seed` is also that of the resampling."""
     rng = np.random.default_rng([seed, drawn])
@@ -314,7 +313,7 @@ def tabulate(
     rows += [_row(scores, name, True, rng) for name in fixed]
     rows.sort(key=lambda row: -(row.pointing.value or 0))
     known = {"drawn": drawn, "missed": missed, "seed": seed, "provenance": dict(provenance)}
-    known |= {"source": source, "patients": len({score.patient or score.seed for score in scores})}
+    known |= {"patients": len({score.patient or score.seed for score in scores})}
     return SaliencyTable(
         methods=tuple(row for row in rows if not row.baseline),
         baselines=tuple(row for row in rows if row.baseline),

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--n N", f"phantoms to draw ({sizes}), or cases of a manifest (all)", type=int)
     option("--manifest FILE", "take its radiographs instead: labels, boxes or masks", type=Path)
     option("--root DIR", "folder of its images (that of the manifest)", type=Path)
+    option("--domain", "draw phantoms of one domain", choices=("internal", "external", "ct"))
     option("--causal", "tell which reports rest on what the masks show", action="store_true")
     option("--seed N", "first phantom; below 10,000,000 is not unseen", default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)
@@ -80,6 +81,8 @@ def _check(args: argparse.Namespace) -> None:
     for name, owners in _OWNERS.items():
         if args.what not in owners and getattr(args, name) not in (None, False):
             raise OptionError(f"--{name} belongs to benchmark {owners[0]}; leave it out")
+    if args.domain and args.manifest:
+        raise OptionError("--domain is of phantoms, and --manifest takes none; leave one out")
     if args.root and not args.manifest:
         raise OptionError("--root is the folder of the images of --manifest; give that too")
     if args.methods is not None:
@@ -96,6 +99,7 @@ def _measure(args: argparse.Namespace) -> Any:
     work = (args.n or _SIZES[args.what]) // 8
     jobs = args.jobs or max(1, min(os.cpu_count() or 1, work, 8))
     options: dict[str, Any] = {"n": args.n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
+    options["domain"] = args.domain
     if args.manifest:
         options["radiographs"] = bench.Radiographs(args.manifest, args.root)
     if args.what == "saliency":
