@@ -208,9 +208,10 @@ def plan(
     needs = []
     for title, how in chosen.items():
         with suppress(*([TrainingError] if strategies is None and how is not tuning else [])):
+            network = prepare(_empty(config), how)
             needs += [
                 need(
-                    config, how, strategy=title, checkpointing=checkpointing,
+                    config, how, strategy=title, checkpointing=checkpointing, network=network,
                     keep=keep and how is tuning, image_tokens=image_tokens,
                 )
                 for checkpointing in (False, True)
@@ -242,14 +243,15 @@ def need(
     text_tokens: int = TEXT_TOKENS,
     dtype: str = "bfloat16",
     context: float = CONTEXT,
+    network: PreTrainedModel | None = None,
 ) -> MemoryNeed:
     """Predict one strategy, as `plan` does, by the formulas of the module.
 
-    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations. `TrainingError`
-    where the model cannot be trained so.
+    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations. `network` is one
+    prepared for this recipe already. `TrainingError` where the model cannot be trained so.
     """
     ours = config if isinstance(config, CxrLlavaConfig) else None
-    model = prepare(_empty(config), tuning)
+    model = prepare(_empty(config), tuning) if network is None else network
     decoder = cast(nn.Module, model.get_decoder())
     linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
     small = {id(one.weight) for one in linear} if tuning.quantize else set()
