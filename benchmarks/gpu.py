@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NEW_TOKENS = 128
+#: Tokens of a report, and of one in a trial.
+NEW_TOKENS, TRIAL_TOKENS = 128, 16
 METHODS = (
     "attention", "rollout", "relevancy", "input_x_gradient", "smoothgrad", "integrated_gradients",
     "grad_cam", "occlusion", "adaptive_occlusion",
@@ -53,6 +54,7 @@ class Bench:
     """The model that the sections share, and what they found.
 
     Attributes:
+        tokens: of a report.
         found: what is written: machine, model, and a mapping for each section.
     """
 
@@ -63,6 +65,7 @@ class Bench:
 
         self.options, self.folder = options, folder
         gpus = find_hardware().gpus
+        self.tokens = TRIAL_TOKENS if options.size == "tiny" else NEW_TOKENS
         self.device = options.device
         if self.device == "auto":
             self.device = gpus[0].device if gpus else "mps" if find_hardware().mps else "cpu"
@@ -162,7 +165,7 @@ class Bench:
             written.append(sum(len(text.token_ids) for text in texts))
 
         first = self.seconds(lambda: write(1), 1)
-        whole = self.seconds(lambda: write(NEW_TOKENS), 1)
+        whole = self.seconds(lambda: write(self.tokens), 1)
         expected = predict(CARDS[0], kind, count)["memory_bytes"]
         return {
             "batch": count,
@@ -286,7 +289,7 @@ def inside(bench: Bench) -> dict:
 
     model = bench.model
     image = _noise(1, model.image_size)[0]
-    text = model.report(image, max_new_tokens=NEW_TOKENS)
+    text = model.report(image, max_new_tokens=bench.tokens)
     found: dict = {"weights_bytes": _weights(model)}
 
     def measured(name: str, work: Callable[[], object]) -> None:
