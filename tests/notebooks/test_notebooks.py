@@ -25,10 +25,14 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 SMALLER = {
     "03": {"SIDE_SEEDS": [1, 2, 3]},
     "04": {"OTHER_SEEDS": [1, 2]},
-    "05": {"CASES": [["pneumothorax", 4], ["pleural effusion", 7]], "TABLE_CASES": 4},
+    "05": {
+        "CASES": [["pneumothorax", 4], ["pleural effusion", 7]],
+        "TABLE_CASES": 4,
+        "MANIFEST_CASES": 4,
+    },
     "08": {"COUNT_CASES": 6},
     "09": {"COUNT": 24, "READ": 12},
-    "10": {"EACH": 8, "EPOCHS": 1, "UNLABELLED": 8, "UNSEEN": 8},
+    "10": {"EACH": 8, "HELD": 4, "EPOCHS": 1, "UNLABELLED": 8, "UNSEEN": 8},
     "11": {"COUNT": 6},
 }
 
