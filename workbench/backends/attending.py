@@ -150,7 +150,7 @@ def watch_states(model: Watched, watcher: StateWatcher) -> Iterator[None]:
     with _places(model.decoder) as start, ExitStack() as hooks:
         for number, layer in enumerate(cast(nn.ModuleList, model.decoder.layers)):
             hook = layer.register_forward_pre_hook(partial(see, number), with_kwargs=True)
-            hooks.callback(hook.remove)
+            hooks.enter_context(hook)
         yield
 
 
@@ -163,11 +163,8 @@ def _places(decoder: PreTrainedModel) -> Iterator[list[int]]:
         cache = options.get("past_key_values")
         start[0] = 0 if cache is None else int(cache.get_seq_length())
 
-    hook = decoder.register_forward_pre_hook(count, with_kwargs=True)
-    try:
+    with decoder.register_forward_pre_hook(count, with_kwargs=True):
         yield start
-    finally:
-        hook.remove()
 
 
 def _chooses(part: nn.Module) -> bool:

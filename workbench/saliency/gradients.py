@@ -218,11 +218,8 @@ def _integrate(
     layer = scorer.model.pixel_layer
 
     def from_patches(patches: torch.Tensor) -> torch.Tensor:
-        hook = layer.register_forward_hook(lambda *_: patches)
-        try:
+        with layer.register_forward_hook(lambda *_: patches):
             return scorer(end.expand(len(patches), -1, -1, -1))
-        finally:
-            hook.remove()
 
     # captum's own way through a layer runs all of the model to know both ends of the line
     weight = next(layer.parameters())
@@ -256,11 +253,8 @@ def _token_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
         return args, {**options, "inputs_embeds": embeds}
 
     hook = scorer.model.decoder.register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        with scorer.frozen(), torch.enable_grad():
-            gradients = torch.autograd.grad(scorer(scorer.base).sum(), seen)
-    finally:
-        hook.remove()
+    with hook, scorer.frozen(), torch.enable_grad():
+        gradients = torch.autograd.grad(scorer(scorer.base).sum(), seen)
     values = torch.zeros(len(scorer.tokens.image))
     for embeds, gradient in zip(seen, gradients, strict=True):
         inside, moved = (part[0, scorer.tokens.image].float() for part in (embeds, gradient))

@@ -158,12 +158,8 @@ def watched(model: ChestXrayModel, job: Job, *, total: int | None = None) -> Ite
         if threading.get_ident() == thread:
             job.check()
 
-    hooks = [
+    with (
         model.vision.register_forward_pre_hook(count),
         model.decoder.register_forward_pre_hook(check),
-    ]
-    try:
+    ):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
