@@ -237,7 +237,7 @@ def families(bench: Bench) -> dict:
             write(directory)
             options = {"device": bench.device, "dtype": "float32", "verify": False}
             rows = check(VlmReader(*load_vlm(resolve_source(str(directory)), **options)))
-            found[name] = {row.name: [row.value, row.limit] for row in rows.rows if not row.ok}
+            found[name] = {row.array: [row.max_abs_diff, row.tolerance] for row in rows.misses}
             found[name] = found[name] or f"{len(rows.rows)} hold"
         except Exception as error:
             traceback.print_exc()

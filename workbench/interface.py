@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 import torch
@@ -55,15 +54,6 @@ class Mitigation(Protocol):
     ) -> Generation:
         """Write a report about an image with a model."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """An image as the model gets it."""
-
-    pixels: torch.Tensor
-    source: str
-    warnings: tuple[InputWarning, ...]
 
 
 def load_model(
@@ -199,18 +189,14 @@ class ChestXrayModel(Reader):
         asked = [
             ("question", self.prompts.question_messages(one), settings) for one, settings in each
         ]
-        return list(self.responder.answer_many(self.jobs(image, asked), batch_size=batch_size))
+        return list(self.answer_many(self.jobs(image, asked), batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
         """Start a dialogue about one image; `say` may change the decoding options of a turn."""
-        seen = self._look(image)
+        pixels, told = self._look(image)
         decoding_settings(defaults)
         return Chat(
-            self.responder,
-            seen.pixels,
-            lambda **options: decoding_settings({**defaults, **options}),
-            source=seen.source,
-            warnings=seen.warnings,
+            self, pixels, lambda **options: decoding_settings({**defaults, **options}), **told
         )
 
     def stream_report(self, image: object, **decoding: Unpack[DecodingOptions]) -> TextStream:
@@ -219,18 +205,14 @@ class ChestXrayModel(Reader):
         The pieces join exactly to the text of the stream's `.generation`, which is there when the
         stream is through or closed.
         """
-        job = self._job(
-            self._look(image), self.prompts.report_messages(), "report", decoding_settings(decoding)
-        )
-        return self.responder.stream(job)
+        return self.stream(self._asked(image, self.prompts.report_messages(), "report", decoding))
 
     def stream_ask(
         self, image: object, question: str, **decoding: Unpack[DecodingOptions]
     ) -> TextStream:
         """Answer one question piece by piece; see `stream_report`."""
         messages = self.prompts.question_messages(question)
-        job = self._job(self._look(image), messages, "question", decoding_settings(decoding))
-        return self.responder.stream(job)
+        return self.stream(self._asked(image, messages, "question", decoding))
 
     def report_many(
         self,
@@ -253,10 +235,10 @@ class ChestXrayModel(Reader):
         total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
         jobs = (
-            self._job(self._look(image), self.prompts.report_messages(), "report", settings)
+            self._asked(image, self.prompts.report_messages(), "report", {"settings": settings})
             for image, settings in zip(images, each, strict=False)
         )
-        answers = self.responder.answer_many(jobs, batch_size=batch_size)
+        answers = self.answer_many(jobs, batch_size=batch_size)
         return list(tqdm(answers, total=total, unit="report", disable=not progress))
 
     def jobs(
@@ -268,10 +250,12 @@ class ChestXrayModel(Reader):
             asked: task name, messages and settings of each answer.
 
         Returns:
-            Jobs for `responder.answer_batch`, in the order of `asked`.
+            Jobs for `answer_batch`, in the order of `asked`.
         """
-        seen = self._look(image)
-        return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
+        pixels, told = self._look(image)
+        return [
+            self.job(pixels, text, settings, task=task, **told) for task, text, settings in asked
+        ]
 
     def boxes(
         self,
@@ -339,7 +323,7 @@ class ChestXrayModel(Reader):
         return record_trace(
             self,
             radiograph,
-            self._look(radiograph).pixels,
+            self.pixels(radiograph),
             generation,
             heads=heads,
             layers=layers,
@@ -356,28 +340,22 @@ class ChestXrayModel(Reader):
     def _answer(
         self, image: object, messages: list[Message], task: str, decoding: Mapping
     ) -> Generation:
+        return self.answer(self._asked(image, messages, task, decoding))
+
+    def _asked(self, image: object, messages: list[Message], task: str, decoding: Mapping) -> Job:
         settings = decoding_settings(decoding)
-        return self.responder.answer(self._job(self._look(image), messages, task, settings))
+        pixels, told = self._look(image)
+        return self.job(pixels, messages, settings, task=task, **told)
 
-    def _job(
-        self, seen: _Seen, messages: list[Message], task: str, settings: DecodingSettings
-    ) -> Job:
-        return self.responder.job(
-            seen.pixels, messages, settings, task=task, source=seen.source, warnings=seen.warnings
-        )
-
-    def _look(self, image: object) -> _Seen:
-        """Read an image where that is needed, and prepare it for the model."""
+    def _look(self, image: object) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Read an image where that is needed; return its pixels, and what is told of them."""
         radiograph = as_radiograph(image)
         contract = self.contract(radiograph)
         foreign = domain_warning(contract, self.card.domain)
         others = tuple(w for w in contract.warnings if foreign is None or w.code != foreign.code)
-        notice = InputWarning("notice", self.notice)
-        return _Seen(
-            pixels=self.pixels(radiograph),
-            source=contract.source,
-            warnings=(notice, *((foreign,) if foreign else ()), *others),
-        )
+        first = (InputWarning("notice", self.notice), *((foreign,) if foreign else ()))
+        told = {"source": contract.source, "warnings": (*first, *others)}
+        return self.pixels(radiograph), told
 
 
 def _named(name: str | None) -> str:

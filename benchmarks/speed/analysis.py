@@ -24,7 +24,7 @@ class Case:
 
     def __init__(self, sizes: Sizes) -> None:
         self.model = loaded(sizes)
-        self.engine = self.model.responder.engine
+        self.engine = self.model.engine
         self.network = self.engine.model
         self.peer = Published(self.network)
         self.radiograph = radiographs(1, sizes.side)[0]

@@ -315,16 +315,16 @@ def many(plan: Plan) -> dict:
         case = wb.phantom(seed=seed, size=model.image_size)
         settings = DecodingSettings(max_new_tokens=8 + 29 * seed % 48)
         jobs += model.jobs(case, [("report", report_messages(), settings)])
-    clear = model.responder.engine.prefixes.clear
+    clear = model.engine.prefixes.clear
 
     def flowing() -> list:
         clear()
-        return [one.token_ids for one in model.responder.answer_many(jobs, batch_size=8)]
+        return [one.token_ids for one in model.answer_many(jobs, batch_size=8)]
 
     def batches() -> list:
         clear()
         chunks = [jobs[at : at + 8] for at in range(0, count, 8)]
-        return [one.token_ids for c in chunks for one in model.responder.answer_batch(c)]
+        return [one.token_ids for c in chunks for one in model.answer_batch(c)]
 
     found = compare({"flowing": flowing, "batches": batches}, plan.rounds)
     return {

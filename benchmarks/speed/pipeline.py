@@ -110,7 +110,7 @@ def _overhead(folder: Path, plan: Plan) -> dict:
     def bare() -> list[str]:
         texts = []
         for at in range(0, count, 8):
-            model.responder.engine.prefixes.clear()
+            model.engine.prefixes.clear()
             radiographs = [wb.load_radiograph(path) for path in paths[at : at + 8]]
             jobs = [
                 job
@@ -118,9 +118,9 @@ def _overhead(folder: Path, plan: Plan) -> dict:
                 for job in model.jobs(radiograph, [_asked(tokens)])
             ]
             for job in jobs:
-                model.responder.engine.prefix(job.request.pixel_values, job.request.ids)
-            texts += [one.text for one in model.responder.answer_batch(jobs)]
-        model.responder.engine.prefixes.clear()  # or the next way would find them
+                model.engine.prefix(job.request.pixel_values, job.request.ids)
+            texts += [one.text for one in model.answer_batch(jobs)]
+        model.engine.prefixes.clear()  # or the next way would find them
         return texts
 
     def stored() -> list[str]:

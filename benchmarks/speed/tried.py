@@ -82,7 +82,7 @@ def _reads(model, case, written):
     from workbench.imaging.load import as_radiograph
 
     pixels = model.pixels(as_radiograph(case))
-    logits = model.responder.engine.force(pixels, written.prompt_ids, written.token_ids)
+    logits = model.engine.force(pixels, written.prompt_ids, written.token_ids)
     chosen = torch.tensor(written.token_ids)[:, None]
     return logits.log_softmax(-1).gather(-1, chosen)[:, 0].numpy()
 

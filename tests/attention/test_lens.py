@@ -32,7 +32,7 @@ def crash_in(network, trace) -> None:
 
 def test_last_layer_at_the_last_prompt_position_is_the_model(golden):
     model = golden.need_model()
-    engine, generation = model.responder.engine, golden.generation
+    engine, generation = model.engine, golden.generation
     with torch.inference_mode():
         states = prompt_states(golden)
         read = read_state(model, states[-1][-1:])[0]

@@ -144,10 +144,10 @@ def test_interventions_change_nothing_or_all(traced, name):
         patched.after, wb.attention.ablate(swapped, heads=[], write=False).before
     )
     assert patched.text == model.report(other, max_new_tokens=6).text
-    shares, model.responder.engine.shares = model.responder.engine.shares, None
+    shares, model.engine.shares = model.engine.shares, None
     one, two = wb.attention.ablate(trace), wb.attention.ablate(swapped)
-    assert model.responder.engine.shares is None  # nothing is learned of a changed model
-    model.responder.engine.shares = shares
+    assert model.engine.shares is None  # nothing is learned of a changed model
+    model.engine.shares = shares
     assert np.abs(one.before - two.before).max() > 1e-3
     np.testing.assert_array_equal(one.after, two.after)
     assert one.text == two.text

@@ -339,7 +339,7 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
     options = {"max_new_tokens": 6}
     url = f"http://127.0.0.1:{port}/v1"
     model = wb.load_model(url, name=str(directory))
-    answer, answered, parts = model.responder.answer, [], []
+    answer, answered, parts = model.answer, [], []
 
     def counted(job):
         answered.append(answer(job))
@@ -347,7 +347,7 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
             process.kill()
         return answered[-1]
 
-    model.responder.answer = counted
+    model.answer = counted
     run = threading.Thread(
         target=lambda: parts.append(
             wb.run(manifest, model=model, out=tmp_path / "parts", **options)
@@ -360,7 +360,7 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
     with transformers_serve(directory, port):
         run.join(300)
         assert len(answered) == 50  # nothing that was answered is asked again
-        model.responder.answer = answer
+        model.answer = answer
         whole = wb.run(manifest, model=model, out=tmp_path / "whole", **options)
     assert (parts[0].to_frame()["status"] == "done").all()
     pd.testing.assert_series_equal(parts[0].to_frame()["text"], whole.to_frame()["text"])

@@ -54,7 +54,7 @@ def test_every_family_that_is_called_tested_is_tested():
 def test_all_checks_hold(directory, name, dtype):
     loaded = wb.load_model(directory(name), device="cpu", dtype=dtype)
     found = check(loaded)
-    assert found.dtype == dtype and len(found.rows) == (9 if dtype == "float32" else 8)
+    assert found.directory.endswith(dtype) and len(found.rows) == (9 if dtype == "float32" else 8)
     assert found.ok, found.to_frame().to_string()
 
 
@@ -168,14 +168,14 @@ def test_only_where_it_gives_the_same_is_the_start_of_a_prompt_used_again(model)
     for name in ("llava", "gemma3", "qwen2_5_vl", "paligemma"):
         ours, shown = model(name), image((96, 80))
         ours.ask_many(shown, ["Is there an opacity?", "Is the heart enlarged?"], max_new_tokens=2)
-        assert ours.responder.engine.shares is (name != "paligemma")
+        assert ours.engine.shares is (name != "paligemma")
 
 
 def test_the_trap_of_token_types_is_found_by_the_checks(directory, monkeypatch):
     monkeypatch.setattr(known, "WRITTEN_TOKEN_TYPE", {})
     monkeypatch.setattr("workbench.backends.transformers_vlm.WRITTEN_TOKEN_TYPE", {})
     found = check(wb.load_model(directory("paligemma"), device="cpu", dtype="float32"))
-    assert [row.name for row in found.rows if not row.ok] == ["teacher forcing against generate"]
+    assert [row.array for row in found.misses] == ["teacher forcing against generate"]
 
 
 def test_a_family_that_fails_a_check_is_refused_with_the_row(directory, monkeypatch):

@@ -97,8 +97,8 @@ def test_out_of_memory_shrinks_the_batch_and_says_so(
 ):
     options = {"model": model, "max_new_tokens": 3, "batch_size": 6}
     undisturbed = wb.run(films, out=tmp_path / "a", **options)
-    crowded = Crowded(model.responder.answer_batch, 2, error)
-    monkeypatch.setattr(model.responder, "answer_batch", crowded)
+    crowded = Crowded(model.answer_batch, 2, error)
+    monkeypatch.setattr(model, "answer_batch", crowded)
     found = wb.run(films, out=tmp_path / "b", **options)
     assert found.done == COUNT
     assert texts(found) == texts(undisturbed)
@@ -112,7 +112,7 @@ def test_out_of_memory_with_one_answer_ends_the_run_and_keeps_what_is_done(
     films, model, tmp_path, monkeypatch
 ):
     options = {"model": model, "out": tmp_path / "r", "max_new_tokens": 3, "batch_size": 2}
-    answer, calls = model.responder.answer_batch, []
+    answer, calls = model.answer_batch, []
 
     def later_full(jobs):
         calls.append(len(jobs))
@@ -120,7 +120,7 @@ def test_out_of_memory_with_one_answer_ends_the_run_and_keeps_what_is_done(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return answer(jobs)
 
-    monkeypatch.setattr(model.responder, "answer_batch", later_full)
+    monkeypatch.setattr(model, "answer_batch", later_full)
     with pytest.raises(RunError, match=r"OutOfMemoryError; .*is kept.*smaller batch"):
         wb.run(films, **options)
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_a_lost_gpu_ends_the_run_in_words_and_the_same_command_goes_on(
     films, model, tmp_path, monkeypatch
 ):
     options = {"model": model, "out": tmp_path / "r", "max_new_tokens": 3, "batch_size": 2}
-    answer, calls = model.responder.answer_batch, []
+    answer, calls = model.answer_batch, []
 
     def lost(jobs):
         calls.append(len(jobs))
@@ -143,7 +143,7 @@ def test_a_lost_gpu_ends_the_run_in_words_and_the_same_command_goes_on(
             raise RuntimeError("CUDA error: unspecified launch failure")
         return answer(jobs)
 
-    monkeypatch.setattr(model.responder, "answer_batch", lost)
+    monkeypatch.setattr(model, "answer_batch", lost)
     with pytest.raises(RunError, match=r"the GPU was lost or failed.*resumes.*nvidia-smi"):
         wb.run(films, **options)
     monkeypatch.undo()
@@ -246,7 +246,7 @@ def test_a_kernel_that_restarts_repeats_nothing(films, model, tmp_path, monkeypa
     def decoded_again(_):
         raise AssertionError("a finished row was decoded again")
 
-    monkeypatch.setattr(model.responder, "answer_batch", decoded_again)
+    monkeypatch.setattr(model, "answer_batch", decoded_again)
     again = wb.run(films, **options)
     assert again.to_frame().equals(first.to_frame())
     assert len(again.record["sessions"]) == 2
@@ -323,8 +323,8 @@ def test_a_worker_notes_how_much_fits(films, model, monkeypatch):
     worker = BlockWorker(model, plan, films.parent)
     assert worker.largest is None
     block = Block(0, tuple(Item(n, f"film-{n}", "", f"{n}.png") for n in range(4)))
-    crowded = Crowded(model.responder.answer_batch, 1, MemoryError())
-    monkeypatch.setattr(model.responder, "answer_batch", crowded)
+    crowded = Crowded(model.answer_batch, 1, MemoryError())
+    monkeypatch.setattr(model, "answer_batch", crowded)
     rows = worker.answer(block)
     assert [row["status"] for row in rows] == ["done"] * 4
     assert worker.largest == 1

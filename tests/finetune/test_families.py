@@ -222,7 +222,7 @@ TEMPLATES = {
 def test_an_answer_ends_as_the_chat_template_has_it(opened, kind):
     asked, answered, expected = TEMPLATES[kind]
     model = opened("gemma3")
-    model.responder.engine.end_ids |= {
+    model.engine.end_ids |= {
         model.own_processor.tokenizer.convert_tokens_to_ids("<end_of_utterance>")
     }
     before, behind = answered.split("{}")

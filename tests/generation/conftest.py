@@ -13,7 +13,7 @@ import torch
 from tests.helpers import CHECKPOINTS, GOLDEN, IMAGES
 from workbench.generation.engine import Engine, Request
 from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Responder
+from workbench.generation.responder import Responder, parts_of
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import load_checkpoint
@@ -136,4 +136,4 @@ def name(request) -> str:
 @pytest.fixture
 def responder(name) -> Responder:
     """A fresh responder, so that no test finds the prefixes of another."""
-    return Responder.for_checkpoint(load(name))
+    return Responder(*parts_of(load(name)))

@@ -9,7 +9,7 @@ import pytest
 from workbench.errors import ContextBudgetError, InputError, OptionError
 from workbench.generation.chat import Chat
 from workbench.generation.options import decoding_settings
-from workbench.generation.responder import Responder
+from workbench.generation.responder import Responder, parts_of
 from workbench.model.prompt import SYSTEM_PROMPT, render_chat
 from workbench.radiograph import InputWarning
 
@@ -33,7 +33,7 @@ def start(responder, pixels, **defaults) -> Chat:
 
 def recompute(lab, name, chat, **options):
     """The last answer from a fresh engine that is given the whole history at once."""
-    responder = Responder.for_checkpoint(lab.load(name))
+    responder = Responder(*parts_of(lab.load(name)))
     settings = decoding_settings({"max_new_tokens": 20, **options})
     pixels = lab.recorded(name).pixels
     return responder.answer(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from workbench.errors import DeviceError, InputError
 from workbench.generation.engine import Request
 from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Responder
+from workbench.generation.responder import Responder, parts_of
 from workbench.model.load import load_checkpoint
 
 
@@ -289,7 +289,7 @@ def test_forced_tokens_give_the_logits_of_their_steps(lab, name, responder):
 
 @pytest.fixture(scope="module")
 def mini():
-    return Responder.for_checkpoint(load_checkpoint("mini", device="cpu", dtype="float32"))
+    return Responder(*parts_of(load_checkpoint("mini", device="cpu", dtype="float32")))
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 1.5, "seed": 3}], ids=str)

@@ -335,7 +335,7 @@ def dialogue(vectors: Path, lab) -> list[dict]:
     """Record two turns of a dialogue, and the same with an empty question and without a cap."""
     model = load_model(str(vectors / "checkpoints" / CHECKPOINT), device="cpu", dtype="float32")
     pixels = lab.recorded(CHECKPOINT, IMAGE).pixels
-    side = model.responder
+    side = model
     messages, turns = [], []
     for asked in ("Is there a nodule?", "Where is it?"):
         messages += [follow_up(asked)] if messages else question_messages(asked)
@@ -414,8 +414,8 @@ def test_an_empty_question_and_a_case_without_a_cap_are_compared(vectors, lab):
     asked = question_messages("x")
     empty = [asked[0], Message("user", "<image>\n")]
     cases = {
-        "empty": record(model.responder, pixels, empty, 5),
-        "uncapped": record(model.responder, pixels, asked, 512),
+        "empty": record(model, pixels, empty, 5),
+        "uncapped": record(model, pixels, asked, 512),
     }
     for name, value in (("max_new_tokens", None), ("reference_own_max_new_tokens", 512)):
         cases["uncapped"][name] = value

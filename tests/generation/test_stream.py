@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Responder
+from workbench.generation.responder import Responder, parts_of
 from workbench.generation.stream import TextPieces, TextStream
 from workbench.model.prompt import report_messages
 
@@ -132,7 +132,7 @@ def test_closing_a_finished_stream_changes_nothing(lab, name, responder):
 
 
 def test_interrupt_stops_at_once_and_keeps_what_was_written(lab, name, monkeypatch):
-    responder = Responder.for_checkpoint(lab.load(name))
+    responder = Responder(*parts_of(lab.load(name)))
     pixels = lab.recorded(name).pixels
     whole = responder.answer(job(responder, pixels))
     stream = responder.stream(job(responder, pixels))

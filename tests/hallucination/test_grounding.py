@@ -49,7 +49,7 @@ def test_logprobs_are_those_of_the_trace(golden):
 
 def test_reading_equals_reading_alone(golden):
     """A row of the batch is what the engine says of that image alone."""
-    responder, written = golden.model.responder, golden.generation
+    responder, written = golden.model, golden.generation
     own = torch.from_numpy(golden.pixel_values)[None]
     pixels = [own, own.flip(-1), own * 0]
     batch = responder.read_with(pixels, written.prompt_ids, written.token_ids)

@@ -144,7 +144,7 @@ def test_everything_rejected_leaves_no_statement(sick, way, code):
 def test_a_rewritten_report_is_a_generation_like_any_other(sick):
     model = load("mini")
     found = model.report(sick, mitigation=Revise(calibration=one_detector(20.0)))
-    assert model.responder.tokenizer.decode(found.token_ids) == found.text
+    assert model.tokenizer.decode(found.token_ids) == found.text
     assert len(found.logprobs) == len(found.tokens) == len(found.offsets) == len(found.token_ids)
     assert found.pixels_sha256 == found.original.pixels_sha256
     grounding = ground(model.trace(sick, found), ablations=["blank"])

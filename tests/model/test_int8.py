@@ -33,7 +33,7 @@ def test_log_probabilities_stay_near_those_of_float32(pair):
     report = plain.report(case, max_new_tokens=24)
     pixels = plain.loaded.processor(case.image)[None]
     both = [
-        model.responder.engine.force(pixels, report.prompt_ids, report.token_ids).log_softmax(-1)
+        model.engine.force(pixels, report.prompt_ids, report.token_ids).log_softmax(-1)
         for model in pair
     ]
     chosen = torch.tensor(report.token_ids)[:, None]
@@ -44,7 +44,7 @@ def test_log_probabilities_stay_near_those_of_float32(pair):
 
 def test_the_language_model_alone_is_shrunk(pair):
     _, small = pair
-    network = small.responder.engine.model
+    network = small.engine.model
     assert not [m for m in network.llama.modules() if type(m) is nn.Linear]
     assert type(network.lm_head) is nn.Linear
     assert type(network.mm_projector) is nn.Linear

@@ -70,7 +70,7 @@ def test_pixels_are_pinned_once_for_all_tasks_where_there_is_a_gpu(films, model,
     assert len(worker._read(item).jobs) > 1
     assert pinned == []
     identity = replace(model.identity, device="cuda:0")
-    monkeypatch.setattr(model.responder, "identity", identity)
+    monkeypatch.setattr(model, "identity", identity)
     jobs = worker._read(item).jobs
     assert len(pinned) == 1
     assert all(job.request.pixel_values is jobs[0].request.pixel_values for job in jobs)
@@ -78,7 +78,7 @@ def test_pixels_are_pinned_once_for_all_tasks_where_there_is_a_gpu(films, model,
 
 
 def test_the_prefix_of_an_image_is_computed_once(films, model, lab, tmp_path):
-    cache = model.responder.engine.prefixes
+    cache = model.engine.prefixes
     cache.clear()
     before, budget = cache.misses, cache.max_bytes
     wb.run(films, model=model, tasks=lab.TASKS, out=tmp_path / "r", **FAST)
@@ -87,7 +87,7 @@ def test_the_prefix_of_an_image_is_computed_once(films, model, lab, tmp_path):
 
 
 def test_a_prefix_survives_a_budget_that_is_too_small(films, model, lab, tmp_path, ended):
-    cache = model.responder.engine.prefixes
+    cache = model.engine.prefixes
     budget, cache.max_bytes = cache.max_bytes, 1
     try:
         wb.run(films, model=model, tasks=lab.TASKS, out=tmp_path / "r", **FAST)
@@ -216,7 +216,7 @@ def test_one_answer_that_fails_in_company_fails_alone(films, model, monkeypatch)
     plan = RunPlan(wb.runs.plan.read_tasks("report"), wb.DecodingSettings(max_new_tokens=2), 3)
     worker = BlockWorker(model, plan, films.parent)
     block = Block(0, tuple(Item(n, f"film-{n}", "", f"{n}.png") for n in range(3)))
-    answer_batch = model.responder.answer_batch
+    answer_batch = model.answer_batch
     poison = worker.read(block)[1].jobs[0].source
 
     def fragile(jobs):
@@ -224,7 +224,7 @@ def test_one_answer_that_fails_in_company_fails_alone(films, model, monkeypatch)
             raise RuntimeError("a patient's name could be here")
         return answer_batch(jobs)
 
-    monkeypatch.setattr(model.responder, "answer_batch", fragile)
+    monkeypatch.setattr(model, "answer_batch", fragile)
     rows = worker.answer(block)
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
     assert rows[1]["error"].startswith("RuntimeError while")
@@ -235,7 +235,7 @@ def test_one_answer_that_fails_in_company_fails_alone(films, model, monkeypatch)
     import torch
 
     torch_out_of_memory = torch.OutOfMemoryError("4 GB")
-    monkeypatch.setattr(model.responder, "answer_batch", broken)
+    monkeypatch.setattr(model, "answer_batch", broken)
     with pytest.raises(RunError, match=r"OutOfMemoryError.*smaller batch_size"):
         worker.answer(block)
 

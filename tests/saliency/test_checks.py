@@ -346,7 +346,7 @@ def test_noise_repeats_by_seed_and_leaves_the_global_state(toys, tiny_trace, wei
 
 
 def test_prefixes_of_the_real_weights_are_put_aside(tiny_trace, weights):
-    engine = tiny_trace.model.responder.engine
+    engine = tiny_trace.model.engine
     kept = engine.prefixes
     assert len(kept) > 0
     size = len(kept)

@@ -60,7 +60,7 @@ def test_nothing_is_left_after_success(method, golden, network, toys):
     assert not before["hooks"]
     explain(golden, token=3, method=method, **CHEAP.get(method, {}))
     assert toys.leftovers(network) == before
-    assert is_free(golden.model.responder.engine)
+    assert is_free(golden.model.engine)
 
 
 @pytest.mark.parametrize("method", LIVE)
@@ -69,7 +69,7 @@ def test_nothing_is_left_after_a_wrong_option(method, golden, network, toys):
     with pytest.raises(OptionError):
         explain(golden, token=3, method=method, **WRONG[method])
     assert toys.leftovers(network) == before
-    assert is_free(golden.model.responder.engine)
+    assert is_free(golden.model.engine)
 
 
 @pytest.mark.parametrize("method", LIVE)
@@ -80,7 +80,7 @@ def test_nothing_is_left_after_a_crash_inside(method, part, golden, network, toy
     with pytest.raises(RuntimeError, match="boom"):
         explain(golden, token=3, method=method, **CHEAP.get(method, {}))
     assert toys.leftovers(network) == before
-    assert is_free(golden.model.responder.engine)
+    assert is_free(golden.model.engine)
 
 
 def test_nothing_is_left_after_a_crash_on_the_way_back(golden, network, toys, monkeypatch):
@@ -127,4 +127,4 @@ def test_nothing_is_left_after_randomisation(tiny_trace, toys, monkeypatch):
     with pytest.raises(RuntimeError, match="boom"), randomised(tiny_trace.model):
         explain(tiny_trace, token=3, method="grad_cam")
     assert toys.leftovers(network) == before
-    assert is_free(tiny_trace.model.responder.engine)
+    assert is_free(tiny_trace.model.engine)

@@ -20,7 +20,7 @@ def parts_of(trace):
 
 def forced(trace, before, tokens) -> float:
     """Log-probability of tokens after others, by the decoding engine."""
-    engine = trace.model.responder.engine
+    engine = trace.model.engine
     pixels = torch.from_numpy(trace.pixel_values)[None]
     logits = engine.force(pixels, trace.generation.prompt_ids, (*before, *tokens))
     rows = logits[len(before) :].double().log_softmax(-1)

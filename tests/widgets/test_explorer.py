@@ -184,7 +184,7 @@ def test_only_attention_is_read_in_the_message_handler(explorer):
 
 
 def test_a_map_can_be_cancelled_and_leaves_the_model_as_it_was(explorer, mini, monkeypatch):
-    network = mini.responder.engine.model
+    network = mini.engine.model
     original = Job.progress
 
     def cancelled_after_some(job, done, total=None, text=""):
@@ -203,7 +203,7 @@ def test_a_map_can_be_cancelled_and_leaves_the_model_as_it_was(explorer, mini, m
 
 
 def test_watching_ends_with_a_crash_too(mini):
-    network = mini.responder.engine.model
+    network = mini.engine.model
     job = Job(1, "work", lambda message: None)
     with pytest.raises(KeyError), watched(mini, job):
         raise KeyError("inside")

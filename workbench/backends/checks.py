@@ -8,20 +8,19 @@ about thirty forward passes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from workbench.backends.attending import Call, attention_rows, own_value, watch_attention
+from workbench.backends.attending import Call, attention_rows, watch_attention
 from workbench.backends.reader import picture_of
 from workbench.backends.transformers_vlm import Inputs, Vlm
 from workbench.errors import CheckpointError
+from workbench.generation.measures import ParityRow, errors_as_rows, outcome
+from workbench.generation.parity import ParityReport
 from workbench.model.prompt import IMAGE_MARK, Message
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Rows and columns of the image that is used: neither square nor a multiple of a patch.
 SIZE = (118, 94)
@@ -31,66 +30,6 @@ TOLERANCE = {"float32": 2e-5, "float16": 0.05, "bfloat16": 0.3}
 _ROWS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 _TOKENS = 4
 _MESSAGES = [Message("user", f"{IMAGE_MARK}\nIs there a pneumothorax?")]
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    """One property: what was measured, what is allowed, and whether it holds."""
-
-    name: str
-    value: float
-    limit: float
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """The value is within the limit; a value that is no number is not."""
-        return self.value <= self.limit
-
-
-@dataclass(frozen=True)
-class ModelChecks:
-    """All checks of one model.
-
-    Attributes:
-        model: its type, as config.json names it.
-        dtype: that it computed in.
-    """
-
-    model: str
-    dtype: str
-    rows: tuple[CheckRow, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Every property holds."""
-        return all(row.ok for row in self.rows)
-
-    def need(self) -> None:
-        """Raise `CheckpointError` with the first property that does not hold."""
-        failed = next((row for row in self.rows if not row.ok), None)
-        if failed is not None:
-            raise CheckpointError(
-                f"a model of type {self.model!r} cannot be opened for analysis: {failed.name} is "
-                f"{failed.value:.3g}, at most {failed.limit:g} is allowed"
-                f"{f' ({failed.note})' if failed.note else ''}; see `workbench doctor --model`"
-            )
-
-    def to_dict(self) -> dict:
-        """Return plain values for JSON."""
-        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
-        return {"model": self.model, "dtype": self.dtype, "ok": self.ok, "rows": rows}
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per check: name, value, limit, note, ok."""
-        import pandas as pd
-
-        return pd.DataFrame(self.to_dict()["rows"])
-
-    def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
-        return frame_table(self.to_frame(), digits=3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +43,6 @@ class _Case:
     tokens: tuple[int, ...]
     written: torch.Tensor
 
-    @property
-    def image(self) -> list[int]:
-        """Positions of the image tokens."""
-        return [n for n, one in enumerate(self.ids) if one == self.vlm.image_id]
-
     def first(self) -> torch.Tensor:
         """Return the logits (1, V) that the first token is chosen from."""
         return self.vlm.logits(self.inputs, self.ids, self.tokens[:1])[0]
@@ -118,42 +52,52 @@ class _Case:
         return self.vlm.logits(self.inputs, self.ids, self.tokens)[0]
 
 
-def check(vlm: Vlm) -> ModelChecks:
+def check(vlm: Vlm) -> ParityReport:
     """Measure every property on a noise image; a check that raises is a row that fails."""
     dtype = str(vlm.network.dtype).removeprefix("torch.")
     kind = str(vlm.network.config.model_type)
-    try:
-        case = _case(vlm)
-    except Exception as error:  # any failure is what the row reports
-        return ModelChecks(kind, dtype, (_failed("a text about an image", 0, error),))
     apart, row = TOLERANCE.get(dtype, TOLERANCE["bfloat16"]), _ROWS.get(dtype, _ROWS["bfloat16"])
-    wanted: list[tuple[str, float, Callable[[_Case], float]]] = [
-        ("image tokens without a feature of their own", 0, _tokens),
-        ("logits with the processor's own inputs", 0, _own),
-        ("logits while attention is watched", 0, _watched),
-        ("attention rows against eager", row, _rows),
-        ("logits from the last states", apart, _read_out),
-        ("teacher forcing against generate", apart, _generate),
-        ("two images in a batch against one by one", apart, _batch),
-        ("a marker's way back, in token cells", 0.5, _marker),
+    wanted: list[tuple[str, float, Callable[[_Case], float], str]] = [
+        ("image tokens without a feature of their own", 0, _tokens, "places"),
+        ("logits with the processor's own inputs", 0, _own, "max abs"),
+        ("logits while attention is watched", 0, _watched, "max abs"),
+        ("attention rows against eager", row, _rows, "max abs"),
+        ("logits from the last states", apart, _read_out, "max abs"),
+        ("teacher forcing against generate", apart, _generate, "max abs"),
+        ("two images in a batch against one by one", apart, _batch, "max abs"),
+        ("a marker's way back, in token cells", 0.5, _marker, "cells"),
     ]
-    with torch.inference_mode():
-        rows = [_measured(name, limit, run, case) for name, limit, run in wanted]
-    if dtype == "float32":
-        name = "gradient against finite differences, relative"
-        rows.append(_measured(name, 0.02, _gradient, case))
-    return ModelChecks(kind, dtype, tuple(rows))
+    rows: list[ParityRow] = []
+    with errors_as_rows(rows, kind, "a text about an image"):
+        case = _case(vlm)
+        with torch.inference_mode():
+            rows += [_measured(case, kind, *one) for one in wanted]
+        if dtype == "float32":
+            name = "gradient against finite differences, relative"
+            rows.append(_measured(case, kind, name, 0.02, _gradient, "relative"))
+    return ParityReport(tuple(rows), f"{kind} in {dtype}")
 
 
-def _measured(name: str, limit: float, run: Callable[[_Case], float], case: _Case) -> CheckRow:
-    try:
-        return CheckRow(name, float(run(case)), limit)
-    except Exception as error:  # any failure is what the row reports
-        return _failed(name, limit, error)
+def need_all(checks: ParityReport) -> None:
+    """Raise `CheckpointError` with the first property that does not hold."""
+    for failed in checks.misses:
+        told = failed.note
+        if failed.max_abs_diff is not None:
+            told = f"{failed.max_abs_diff:.3g}, at most {failed.tolerance:g} is allowed"
+        raise CheckpointError(
+            f"a model of type {failed.case!r} cannot be opened for analysis: {failed.array} is "
+            f"{told}; see `workbench doctor --model`"
+        )
 
 
-def _failed(name: str, limit: float, error: Exception) -> CheckRow:
-    return CheckRow(name, float("nan"), limit, f"{type(error).__name__}: {error}")
+def _measured(
+    case: _Case, kind: str, name: str, limit: float, run: Callable[[_Case], float], measure: str
+) -> ParityRow:
+    rows: list[ParityRow] = []
+    with errors_as_rows(rows, kind, name):
+        value = float(run(case))
+        rows.append(replace(outcome(value, limit, value <= limit, measure), case=kind, array=name))
+    return rows[0]
 
 
 def _noise(seed: int) -> torch.Tensor:
@@ -183,7 +127,8 @@ def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
 def _tokens(case: _Case) -> float:
     """Count image tokens that another image does not change."""
     others = case.inputs, case.vlm.inputs(1 - case.pixels)
-    first, second = (case.vlm.embeddings(one, case.ids)[0, case.image] for one in others)
+    image = case.vlm.image_at(case.ids)
+    first, second = (case.vlm.embeddings(one, case.ids)[0, image] for one in others)
     seeing = ~np.isnan(case.vlm.placement(case.pixels).boxes[:, 0])
     return float((seeing & ~(first != second).any(-1).cpu().numpy()).sum())
 
@@ -260,8 +205,7 @@ def _marker(case: _Case) -> float:
     black = torch.zeros_like(case.pixels)
 
     def features(pixels: torch.Tensor) -> torch.Tensor:
-        with watch_attention(vlm, own_value):
-            return vlm.embeddings(vlm.inputs(pixels), case.ids)[0, case.image].float()
+        return vlm.own_rows(vlm.inputs(pixels), case.ids).float()
 
     dark, worst = features(black), 0.0
     start, cell = places.seen[:2], (places.seen[2:] - places.seen[:2]) / places.grid[::-1]

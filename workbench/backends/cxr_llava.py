@@ -13,7 +13,7 @@ from torch import nn
 from transformers import LlamaModel
 
 from workbench.backends.reader import ImageTokens, Pixels, Reader, Sizes
-from workbench.generation.responder import Responder
+from workbench.generation.responder import parts_of
 from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
@@ -33,8 +33,8 @@ class CxrLlavaReader(Reader):
     patchwise = True
 
     def __init__(self, loaded: LoadedCheckpoint) -> None:
+        super().__init__(*parts_of(loaded))
         self.loaded, self.card, self.processor = loaded, loaded.card, loaded.processor
-        self.responder = Responder.for_checkpoint(loaded)
         source = "mini" if self.card.name == "mini" else str(loaded.directory)
         self.origin = source, loaded.placement.options
         vision, text = self.vision.config, self.decoder.config
@@ -52,7 +52,7 @@ class CxrLlavaReader(Reader):
 
     @property
     def network(self) -> CxrLlavaForConditionalGeneration:
-        return self.responder.engine.model
+        return self.engine.model
 
     @property
     def vision(self) -> VisionTower:
@@ -86,7 +86,7 @@ class CxrLlavaReader(Reader):
         return self.processor.geometry(image)
 
     def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
-        head, tail = self.responder.engine.split(prompt_ids)
+        head, tail = self.engine.split(prompt_ids)
         side = self.vision.config.grid
         places = np.arange(len(head) - 1 + side**2 + len(tail))
         start, stop = len(head) - 1, len(head) - 1 + side**2

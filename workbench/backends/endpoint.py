@@ -16,9 +16,10 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -26,7 +27,7 @@ import torch
 from jaxtyping import Float
 
 from workbench.backends.levels import READER, check_level
-from workbench.backends.reader import OwnPixels, Reader, Writer, picture_of
+from workbench.backends.reader import YES_NO, OwnPixels, Reader, picture_of
 from workbench.errors import InputError, MissingDependencyError, OptionError, RunError
 from workbench.generation.engine import Guide, Request, pixels_sha256
 from workbench.generation.options import DecodingSettings, check_whole
@@ -35,8 +36,7 @@ from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
 from workbench.model.licence import UNKNOWN_TERMS
-from workbench.model.prompt import IMAGE_MARK, PUBLISHED_PROMPTS, Message
-from workbench.radiograph import InputWarning
+from workbench.model.prompt import IMAGE_MARK, Message
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -54,7 +54,10 @@ PARALLEL = 4
 _SIDE, _TOP = 512, 20
 
 #: What a reader has and an endpoint does not.
-_INSIDE = {"origin", "sizes", "network", "vision", "projector", "decoder", "head"}
+_INSIDE = {
+    "origin", "sizes", "network", "vision", "projector", "decoder", "head", "tokenizer", "engine",
+    "budget",
+}  # fmt: skip
 
 _KEY = "OPENAI_API_KEY"
 _STOPS = {"stop": "eos", "length": "limit"}
@@ -106,34 +109,40 @@ class Question(Request):
     messages: tuple[Message, ...] = ()
 
 
-class EndpointResponder:
-    """Writes answers by asking an endpoint; the same calls as `Responder`."""
+class EndpointWriter(Reader):
+    """A model behind an endpoint: it writes, and shows nothing of its inside."""
 
-    resumes = False
-    prompts = PUBLISHED_PROMPTS
+    level, template, resumes = "writer", "endpoint", False
 
-    def __init__(self, client: OpenAI, identity: ModelIdentity) -> None:
-        self.client = client
-        self.identity = identity
+    def __init__(self, url: str, name: str, *, allow_remote: bool = False) -> None:
+        host = check_host(url, allow_remote)
+        digest = hashlib.sha256(f"{url}\n{name}".encode()).hexdigest()
+        self.identity = ModelIdentity(
+            id=name, sha256=f"endpoint-{digest[:12]}", dtype="unknown", device=host
+        )
+        self.card = ModelCard(
+            name=name, revision=None, sha256s={}, **asdict(UNKNOWN_TERMS), parameters={}, memory={},
+            context_length=0, image_tokens=0, text_tokens=0, image_size=_SIDE, patch_size=0,
+            cache_bytes=0, template=self.template, on_this_machine=False, placement=f"at {host}",
+        )  # fmt: skip
+        self.processor = OwnPixels()
+        self.client = connect(url)
         #: Whether the server gives log-probabilities; None until it was asked.
         self.tells_logprobs: bool | None = None
         #: Whether the server takes top_k, which the protocol does not have.
         self.takes_top_k = True
 
-    def job(
-        self,
-        pixel_values: torch.Tensor,
-        messages: Sequence[Message],
-        settings: DecodingSettings,
-        *,
-        task: str,
-        source: str,
-        warnings: tuple[InputWarning, ...] = (),
-    ) -> Job:
-        """Prepare one answer; see `Responder.job`."""
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def forget_images(self) -> None:
+        pass
+
+    def _request(
+        self, pixels: torch.Tensor, messages: Sequence[Message], settings: DecodingSettings
+    ) -> tuple[str, Request]:
         prompt = "\n".join(f"{one.role}: {one.content}" for one in messages)
-        request = Question(pixel_values, (), settings.with_seed(), messages=tuple(messages))
-        return Job(request, prompt, task, source, warnings)
+        return prompt, Question(pixels, (), settings, messages=tuple(messages))
 
     def answer(self, job: Job) -> Generation:
         """Write one answer.
@@ -149,8 +158,10 @@ class EndpointResponder:
             raise InputError("the endpoint's answer holds no text; check the model it serves")
         return self._generation(job, content, _told(choice), choice.finish_reason, started)
 
-    def word_odds(self, job: Job, words: tuple[str, str]) -> float:
-        """Return log p(first word) - log p(second), as the first of an answer, in nats.
+    def word_odds(
+        self, pixels: Sequence[torch.Tensor], messages: Sequence[Message]
+    ) -> Float[np.ndarray, " images"]:
+        """Return log p("Yes") - log p("No"), as the first word of an answer, for each image.
 
         A word that is not among the likeliest counts as the last of them.
 
@@ -158,6 +169,12 @@ class EndpointResponder:
             OptionError: the endpoint gives no log-probabilities.
             InputError: neither word is among the likeliest; else see `answer`.
         """
+        settings = DecodingSettings(max_new_tokens=1)
+        jobs = [self.job(one, messages, settings, task="question", source="") for one in pixels]
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            return np.array(list(pool.map(self._odds, jobs)))
+
+    def _odds(self, job: Job) -> float:
         told = _told(self._choice(job, top=_TOP))
         likely = getattr(told[0], "top_logprobs", None) if told else None
         if not likely:
@@ -165,10 +182,10 @@ class EndpointResponder:
                 f"{self.identity.id} is behind an endpoint that gives no log-probabilities of "
                 "first words, which this needs; load its checkpoint with wb.load_model(DIRECTORY)"
             )
-        found = [[one.logprob for one in likely if one.token.strip() == word] for word in words]
+        found = [[one.logprob for one in likely if one.token.strip() == word] for word in YES_NO]
         if not any(found):
             raise InputError(
-                f"the answer starts with neither {words[0]!r} nor {words[1]!r} but with such as "
+                f"the answer starts with neither 'Yes' nor 'No' but with such as "
                 f"{likely[0].token!r}; ask so that one of them answers"
             )
         least = [min(one.logprob for one in likely)]
@@ -213,6 +230,16 @@ class EndpointResponder:
             return self._generation(job, "".join(parts), told, stop[0], started)
 
         return TextStream(pieces(), lambda ids: "".join(parts[: len(ids)]), finish)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _INSIDE:
+            self._closed()
+        raise AttributeError(name)
+
+    def _closed(self, *_: object, **__: object) -> Any:
+        check_level(self, READER, "this")
+
+    geometry = image_tokens = image_rows = last_states = view = under = prompt_ids = _closed
 
     def _choice(self, job: Job, *, top: int | None = None) -> Any:
         choices = getattr(self._ask(job, stream=False, top=top), "choices", None)
@@ -279,7 +306,7 @@ class EndpointResponder:
             task=job.task,
             source=job.source,
             model=self.identity,
-            template="endpoint",
+            template=self.template,
             warnings=job.warnings,
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
@@ -315,52 +342,3 @@ def _messages(request: Request) -> list[dict[str, Any]]:
         content = [image, {"type": "text", "text": before + behind}]
         found.append({"role": one.role, "content": content})
     return found
-
-
-class EndpointWriter(Reader):
-    """A model behind an endpoint: it writes, and shows nothing of its inside."""
-
-    level = "writer"
-
-    def __init__(self, url: str, name: str, *, allow_remote: bool = False) -> None:
-        host = check_host(url, allow_remote)
-        digest = hashlib.sha256(f"{url}\n{name}".encode()).hexdigest()
-        identity = ModelIdentity(
-            id=name, sha256=f"endpoint-{digest[:12]}", dtype="unknown", device=host
-        )
-        self.responder = cast(Any, EndpointResponder(connect(url), identity))
-        self.card = ModelCard(
-            name=name, revision=None, sha256s={}, licence=UNKNOWN_TERMS.licence,
-            notice=UNKNOWN_TERMS.notice, domain=UNKNOWN_TERMS.domain, parameters={}, memory={},
-            context_length=0, image_tokens=0, text_tokens=0, image_size=_SIDE, patch_size=0,
-            cache_bytes=0, template="endpoint", on_this_machine=False, placement=f"at {host}",
-        )  # fmt: skip
-        self.processor = OwnPixels()
-
-    forget_images, exclusive = Writer.forget_images, Writer.exclusive
-
-    def word_odds(
-        self,
-        pixels: Sequence[torch.Tensor],
-        messages: Sequence[Message],
-        words: tuple[str, str] = ("Yes", "No"),
-    ) -> Float[np.ndarray, " images"]:
-        """Return log p(first word) - log p(second); see `EndpointResponder.word_odds`."""
-        settings = DecodingSettings(max_new_tokens=1)
-        jobs = [self.job(one, messages, settings, task="question", source="") for one in pixels]
-        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-            ask = cast(EndpointResponder, self.responder).word_odds
-            return np.array(list(pool.map(lambda job: ask(job, words), jobs)))
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in _INSIDE:
-            self._closed()
-        raise AttributeError(name)
-
-    def _closed(self, *_: object, **__: object) -> Any:
-        check_level(self, READER, "this")
-
-    tokenizer = end_ids = property(_closed)
-    geometry = image_tokens = prompt_ids = image_rows = split = prefill = _closed
-    force = read_with = other_weights = last_states = read_out = view = under = _closed
-    write_again = _closed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,14 +18,13 @@ from transformers import PreTrainedModel
 from workbench._repr import short_repr
 from workbench.backends.placing import View
 from workbench.errors import OptionError
-from workbench.generation.engine import Guide, Request
-from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Job, Reading, Responder
-from workbench.generation.result import Generation, ModelIdentity
-from workbench.generation.stream import TextStream
+from workbench.generation.engine import Request
+from workbench.generation.responder import Job, Responder
+from workbench.generation.result import Generation
 from workbench.model.card import ModelCard
 from workbench.model.placement import device_of
-from workbench.model.prompt import Message, Prompts
+from workbench.model.processor import ImageProcessor
+from workbench.model.prompt import Message
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
 from workbench.reports.boxes import BoxConvention, Processed
 
@@ -99,30 +98,18 @@ class ImageTokens:
         return torch.cat((*parts, rows[..., self.behind], rows[..., end:]), -1)
 
 
-class OwnPixels:
+class OwnPixels(ImageProcessor):
     """Radiographs as they are: what such a model's own processor does comes later."""
 
-    mean, std = 0.0, 1.0
     #: Middle grey; what a model's training images had in the mean is not known.
     grey = 0.5
 
-    def __call__(
-        self, radiograph: Radiograph, fit: str | None = None
-    ) -> Float[torch.Tensor, "1 H W"]:
-        """Return the pixels in [0, 1], (1, H, W) float32; `fit` is the model's own."""
-        return torch.from_numpy(self.fitted(radiograph, fit))[None]
+    def __init__(self) -> None:
+        super().__init__(0, 0.0, 1.0)
 
     def fitted(self, radiograph: Radiograph, fit: str | None = None) -> np.ndarray:
-        """Return the pixels in [0, 1], (H, W) float32."""
+        """Return the pixels in [0, 1], (H, W) float32; `fit` is the model's own."""
         return np.array(radiograph.pixels, np.float32)
-
-    def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the pixels, float32."""
-        return np.asarray(pixels, np.float32)
-
-    def restore(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the pixels, clipped to [0, 1]."""
-        return np.clip(np.asarray(pixels, np.float32), 0.0, 1.0)
 
 
 def picture_of(pixels: Pixels) -> Image.Image:
@@ -131,37 +118,24 @@ def picture_of(pixels: Pixels) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-class Writer(ABC):
+#: First words whose odds are asked for.
+YES_NO = "Yes", "No"
+
+
+class Writer(Responder, ABC):
     """A model that writes texts about images.
 
     Attributes:
-        responder: writes.
         card: name, hashes, terms, sizes and what the model was trained on.
-        processor: radiographs to pixels, and back: `normalise`, `restore`, `mean`, `std`.
+        processor: radiographs to pixels, and back.
+        level: what analyses may ask of it, see `workbench.backends.levels`.
+        box_convention: how it writes boxes; None where that is not known.
     """
 
-    responder: Any
     card: ModelCard
-    processor: Any
-    #: What analyses may ask of it, see `workbench.backends.levels`.
+    processor: ImageProcessor
     level: str = "writer"
-    #: How it writes boxes; None where that is not known.
     box_convention: BoxConvention | None = None
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which weights these are, and where and in which dtype they compute."""
-        return self.responder.identity
-
-    @property
-    def prompts(self) -> Prompts:
-        """The texts that the model is asked with; their version is part of its identity."""
-        return self.responder.prompts
-
-    @prompts.setter
-    def prompts(self, prompts: Prompts) -> None:
-        self.responder.prompts = prompts
-        self.responder.identity = replace(self.identity, prompts=prompts.version)
 
     def contract(self, image: Radiograph) -> InputContract:
         """Return what is known of an image, and what fitting it to this model costs."""
@@ -171,49 +145,26 @@ class Writer(ABC):
         """Return the picture that the model's processor makes of an image, with its padding."""
         return None  # not known, unless a reader says it
 
-    def job(
-        self,
-        pixels: torch.Tensor,
-        messages: Sequence[Message],
-        settings: DecodingSettings,
-        *,
-        task: str,
-        source: str,
-    ) -> Job:
-        """Prepare one answer about given pixels; see `Responder.job`."""
-        return self.responder.job(pixels, messages, settings, task=task, source=source)
-
-    def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
-        """Write several answers together; see `Responder.answer_batch`."""
-        return self.responder.answer_batch(jobs, guide=guide)
-
-    def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
-        """Write answers in one batch, each image computed alone; see `Responder`."""
-        return self.responder.answer_image_by_image(jobs)
-
-    def stream(self, job: Job) -> TextStream:
-        """Write one answer piece by piece."""
-        return self.responder.stream(job)
-
-    @abstractmethod
     def word_odds(
-        self,
-        pixels: Sequence[torch.Tensor],
-        messages: Sequence[Message],
-        words: tuple[str, str] = ("Yes", "No"),
+        self, pixels: Sequence[torch.Tensor], messages: Sequence[Message]
     ) -> Float[np.ndarray, " images"]:
-        """Return log p(first word) - log p(second), as the first of an answer, for each image.
+        """Return log p("Yes") - log p("No"), as the first word of an answer, for each image.
 
         Raises:
             OptionError: the model tells no log-probabilities.
         """
+        _, prompt = self.rendered(messages, pixels[0])
+        ids = [self.tokenizer.encode(word, add_bos=False) for word in YES_NO]
+        first, second = (self.read_with(pixels, prompt, one).logprobs.sum(1) for one in ids)
+        return first - second
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep the model to this thread while something runs on it, where it has to be."""
-        return nullcontext()
+        return self.engine.exclusive()
 
-    def forget_images(self) -> None:  # noqa: B027 (nothing is kept, unless a reader says so)
+    def forget_images(self) -> None:
         """Forget what was kept of recent images."""
+        self.engine.prefixes.clear()
 
 
 class Reader(Writer):
@@ -230,7 +181,6 @@ class Reader(Writer):
             image.
     """
 
-    responder: Responder
     level = "reader"
     origin: tuple[str, dict[str, object]]
     sizes: Sizes
@@ -242,14 +192,9 @@ class Reader(Writer):
     patchwise: bool = False
 
     @property
-    def tokenizer(self) -> Any:
-        """Text to token ids and back: `encode`, `decode`, `pieces`, `offsets`, `eos_id`."""
-        return self.responder.tokenizer
-
-    @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end a text when the model writes."""
-        return self.responder.engine.end_ids
+        return self.engine.end_ids
 
     @abstractmethod
     def under(self, card: ModelCard) -> Self:
@@ -281,7 +226,7 @@ class Reader(Writer):
         Raises:
             InputError: the messages are no dialogue, or hold no image or several.
         """
-        return self.responder.rendered(messages, pixels)[1]
+        return self.rendered(messages, pixels)[1]
 
     @abstractmethod
     def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
@@ -304,65 +249,22 @@ class Reader(Writer):
         """
         return None
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Keep the model to this thread while something runs on it."""
-        return self.responder.engine.exclusive()
-
-    def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the ids up to and including the image, and the rest.
-
-        Raises:
-            InputError: there is no image or more than one, or nothing behind it.
-        """
-        return self.responder.engine.split(prompt_ids)
-
     def prefill(self, pixels: Pixels, prompt_ids: Sequence[int]) -> None:
         """Compute the sequence up to the image, which later calls about this image then reuse."""
-        self.responder.engine.prefix(pixels, prompt_ids)
+        self.engine.prefix(pixels, prompt_ids)
 
     def force(
         self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int]
     ) -> Float[torch.Tensor, "n V"]:
-        """Let the model read given tokens as if it had chosen them (teacher forcing).
-
-        Returns:
-            (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
-        """
-        return self.responder.engine.force(pixels, prompt_ids, tokens)
+        """Return float32 logits that each of given tokens is chosen from (teacher forcing)."""
+        return self.engine.force(pixels, prompt_ids, tokens)
 
     def write_again(self, pixels: Pixels, made: Generation) -> Generation:
         """Write to the prompt of a text once more, with the same settings, about given pixels."""
         request = Request(pixels, made.prompt_ids, made.settings)
         job = Job(request, made.prompt, made.task, made.source, made.warnings)
-        return self.responder.answer(job)
-
-    def read_with(
-        self,
-        pixels: Sequence[torch.Tensor],
-        prompt_ids: Sequence[int],
-        tokens: Sequence[int],
-        *,
-        batch_size: int = 16,
-    ) -> Reading:
-        """Read the same tokens with each of several images; see `Responder.read_with`."""
-        return self.responder.read_with(pixels, prompt_ids, tokens, batch_size=batch_size)
-
-    def word_odds(
-        self,
-        pixels: Sequence[torch.Tensor],
-        messages: Sequence[Message],
-        words: tuple[str, str] = ("Yes", "No"),
-    ) -> Float[np.ndarray, " images"]:
-        """Return log p(first word) - log p(second), as the first of an answer, for each image."""
-        prompt = self.prompt_ids(messages, pixels[0])
-        ids = [self.tokenizer.encode(word, add_bos=False) for word in words]
-        first, second = (self.read_with(pixels, prompt, one).logprobs.sum(1) for one in ids)
-        return first - second
-
-    def forget_images(self) -> None:
-        """Forget the keys and values of recent images."""
-        self.responder.engine.prefixes.clear()
+        return self.answer(job)
 
     def other_weights(self) -> AbstractContextManager[None]:
         """Keep what was computed apart while other weights, or changed ones, are in their place."""
-        return self.responder.engine.set_aside()
+        return self.engine.set_aside()

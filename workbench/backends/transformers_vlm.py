@@ -107,7 +107,7 @@ class Vlm:
         self.takes = inspect.signature(network.forward).parameters
         self._inputs: OrderedDict[str, Inputs] = OrderedDict()
         self._places = lru_cache(_KEPT)(self._place)
-        self._fits = lru_cache(_KEPT)(self._fit)
+        self.fit = lru_cache(_KEPT)(self._fit)
         self._pictures = lru_cache(_KEPT)(self._picture)
         made = self._plain(Image.new("RGB", (64, 64)))
         ids = made["input_ids"][0].tolist()
@@ -202,33 +202,36 @@ class Vlm:
         def leave(module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
             raise _ReachedDecoder(options["inputs_embeds"])
 
-        hook = self.decoder.register_forward_pre_hook(leave, with_kwargs=True)
         try:
-            self.network(**inputs, **self.text_inputs(ids), use_cache=False)
+            with self.decoder.register_forward_pre_hook(leave, with_kwargs=True):
+                self.network(**inputs, **self.text_inputs(ids), use_cache=False)
         except _ReachedDecoder as reached:
             return reached.args[0]
-        finally:
-            hook.remove()
         raise CheckpointError("the decoder was not called with embeddings of the sequence")
 
     def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         _, ids = self.prepare(pixels, SHORTEST)
-        rows = self.embeddings(self.inputs(pixels), ids)[0]
-        return rows[[n for n, one in enumerate(ids) if one == self.image_id]]
+        return self.embeddings(self.inputs(pixels), ids)[0, self.image_at(ids)]
+
+    def image_at(self, ids: Sequence[int]) -> list[int]:
+        """Return the positions of the image tokens of a prompt."""
+        return [n for n, one in enumerate(ids) if one == self.image_id]
+
+    def own_rows(self, inputs: Inputs, ids: Sequence[int]) -> Float[torch.Tensor, "N D"]:
+        """Return the image tokens of a prompt where every position attends to itself only."""
+        with watch_attention(self, own_value):
+            return self.embeddings(inputs, ids)[0, self.image_at(ids)]
 
     def last_states(
         self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int] = ()
     ) -> Float[torch.Tensor, "T D"]:
         text = self.text_inputs((*prompt_ids, *tokens), written=len(tokens))
         seen: list[torch.Tensor] = []
-        hook = self.decoder.register_forward_hook(
-            lambda module, args, output: seen.append(output.last_hidden_state)
-        )
-        try:
+        with self.decoder.register_forward_hook(
+            lambda module, args, output: seen.append(output.last_hidden_state[0])
+        ):
             self.network(**self.inputs(pixels), **text, use_cache=False)
-        finally:
-            hook.remove()
-        return seen[0][0]
+        return seen[0]
 
     def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
         """Return the float32 logits of states, capped where the configuration says so."""
@@ -236,11 +239,8 @@ class Vlm:
         cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def fit(self, size: tuple[int, int]) -> tuple[float, float]:
-        """Return what the processor cuts off an image of a size, and how it squeezes the rest."""
-        return self._fits(size)
-
     def _fit(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return what the processor cuts off an image of a size, and how it squeezes the rest."""
         return fit_of(lambda one: self._plain(one)["pixel_values"], size)
 
     def _picture(self, size: tuple[int, int]) -> Processed:
@@ -271,12 +271,9 @@ class Vlm:
         noise = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         made = self._plain(Image.fromarray(noise).convert("RGB"))
         ids, values = made["input_ids"][0].tolist(), self._of_image(made)
-        where = torch.tensor([n for n, one in enumerate(ids) if one == self.image_id])
 
         def features(pixels: torch.Tensor) -> torch.Tensor:
-            replaced = {**values, "pixel_values": pixels.to(self.network.dtype)}
-            with watch_attention(self, own_value):
-                return self.embeddings(replaced, ids)[0, where]
+            return self.own_rows({**values, "pixel_values": pixels.to(self.network.dtype)}, ids)
 
         return place(points, gain, size, features, made["pixel_values"].to(self.device).float())
 

@@ -16,13 +16,9 @@ from typing import Any, cast
 import torch
 
 from workbench.backends.transformers_vlm import Sequencing, Vlm
-from workbench.backends.vlm_processor import template_name
-from workbench.errors import InputError
-from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
+from workbench.generation.engine import Engine, Guide, Request, Step, prefix_key
 from workbench.generation.kvcache import Decoding
-from workbench.generation.responder import Responder
 from workbench.generation.sampling import Sampler
-from workbench.model.prompt import Message
 from workbench.model.tokenizer import prefix_ends
 
 #: Largest difference of logits (standard deviations) at which a prompt's start may be used again.
@@ -58,23 +54,13 @@ class VlmTokenizer:
 class VlmEngine(Engine):
     """The engine's loop over a network of transformers: one row at a time."""
 
-    most_rows = 1
+    most_rows, one_id = 1, False
 
     def __init__(self, vlm: Vlm, *, end_ids: set[int]) -> None:
         super().__init__(cast(Any, vlm.network), image_id=vlm.image_id, end_ids=end_ids)
         self.vlm = vlm
         #: Whether a prompt's start may be used again; None until it was tried.
         self.shares: bool | None = None
-
-    def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Cut prompt ids behind the last token of the image."""
-        ids = tuple(ids)
-        if self.image_id not in ids:
-            raise InputError("a prompt must hold an image; ask about one")
-        cut = len(ids) - ids[::-1].index(self.image_id)
-        if cut == len(ids):
-            raise InputError("a prompt needs text behind its image; add a question")
-        return ids[:cut], ids[cut:]
 
     def prefill(self, requests: Sequence[Request], *, first: int = 0) -> Decoding:
         """Read the prompts of requests, one after the other."""
@@ -107,7 +93,8 @@ class VlmEngine(Engine):
         """Read given tokens; where the prompt's start is known, only what follows it."""
         inputs = self.vlm.inputs(pixel_values)
         with self._lock, torch.inference_mode():
-            start = self.prefixes.get(self._key(pixel_values, ids)) if self.shares else None
+            key = prefix_key(pixel_values, self.split(ids)[0])
+            start = self.prefixes.get(key) if self.shares else None
             if start is None:
                 return self.vlm.logits(inputs, ids, tokens)[0]
             every, count = (*ids, *tokens[:-1]), len(tokens)
@@ -123,25 +110,16 @@ class VlmEngine(Engine):
         finally:
             self.shares = known
 
-    def _key(self, pixels: torch.Tensor, ids: Sequence[int]) -> tuple:
-        return pixels_sha256(pixels), self.split(ids)[0]
-
-    def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> Sequencing:
-        """Return what was read up to the image's last token, computed at most once."""
-        key = self._key(pixel_values, ids)
-        with self._lock, torch.inference_mode():
-            start = cast("Sequencing | None", self.prefixes.get(key))
-            if start is None:
-                start = self.vlm.read(self.vlm.inputs(pixel_values), key[1])
-                self.prefixes.put(key, cast(Any, start))
-            return start
+    @torch.inference_mode()
+    def _compute_prefix(self, pixel_values: torch.Tensor, head: Sequence[int]) -> Any:
+        return self.vlm.read(self.vlm.inputs(pixel_values), head)
 
     def _read(self, pixels: torch.Tensor, ids: tuple[int, ...]) -> Sequencing:
         """Read a prompt, from its image on where that was read before and may be used again."""
         inputs = self.vlm.inputs(pixels)
         if self.shares is False:
             return self.vlm.read(inputs, ids)
-        found = self.vlm.read(inputs, ids, start=_copied(self.prefix(pixels, ids)))
+        found = self.vlm.read(inputs, ids, start=_copied(cast(Any, self.prefix(pixels, ids))))
         if self.shares is None:
             whole = self.vlm.read(inputs, ids)
             apart = (found.logits - whole.logits).abs().max() / whole.logits.std()
@@ -165,20 +143,3 @@ class _Sequences(list[Sequencing]):
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         self[:] = [self[row] for row in rows]
-
-
-class VlmResponder(Responder):
-    """Writes answers in the checkpoint's own chat template."""
-
-    engine: VlmEngine
-    resumes = False
-
-    def rendered(
-        self, messages: Sequence[Message], pixels: torch.Tensor
-    ) -> tuple[str, tuple[int, ...]]:
-        return self.engine.vlm.prepare(pixels, messages)
-
-    @property
-    def template(self) -> str:
-        """Name of the checkpoint's own chat template."""
-        return template_name(self.engine.vlm.own_processor)

@@ -14,20 +14,19 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from transformers.configuration_utils import get_head_shapes
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from workbench.backends.checks import check
+from workbench.backends.checks import check, need_all
 from workbench.backends.families import TESTED, WITHOUT_ATTENTION
 from workbench.backends.placing import View
 from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader, Sizes
 from workbench.backends.transformers_vlm import SHORTEST, Vlm
-from workbench.backends.vlm_engine import VlmEngine, VlmResponder, VlmTokenizer
+from workbench.backends.vlm_engine import VlmEngine, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
-from workbench.generation.options import ContextBudget
-from workbench.generation.responder import end_ids
+from workbench.generation.options import ContextBudget, end_ids
 from workbench.generation.result import ModelIdentity
 from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once
-from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
+from workbench.model.load import quantisation_config, quiet_loading
 from workbench.model.parts import projector_of
 from workbench.model.placement import (
     INT8,
@@ -37,6 +36,7 @@ from workbench.model.placement import (
     measure_parts,
     place,
 )
+from workbench.model.prompt import Message
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
@@ -51,6 +51,8 @@ _SIDE = 512
 class VlmReader(Vlm, Reader):
     """A checkpoint of any family of transformers, open to analyses; see `Reader` and `Vlm`."""
 
+    resumes = False
+
     def __init__(
         self,
         network: PreTrainedModel,
@@ -58,7 +60,7 @@ class VlmReader(Vlm, Reader):
         card: ModelCard,
         placement: Placement,
     ) -> None:
-        super().__init__(network, own_processor)
+        Vlm.__init__(self, network, own_processor)
         self.card, self.processor, self._placed = card, OwnPixels(), placement
         self.origin = str(network.config.name_or_path), placement.options
         text = self.decoder.config
@@ -72,12 +74,16 @@ class VlmReader(Vlm, Reader):
         engine = VlmEngine(self, end_ids={tokenizer.eos_id, *ends})
         budget = ContextBudget(card.context_length, 1, card.context_length)
         identity = ModelIdentity.of(card, placement)
-        self.responder = VlmResponder(engine, cast(Any, tokenizer), budget, identity)
+        Reader.__init__(self, engine, cast(Any, tokenizer), budget, identity)
+        self.template = template_name(own_processor)
 
     def under(self, card: ModelCard) -> Self:
         found = type(self)(self.network, self.own_processor, card, self._placed)
         found.prompts = self.prompts
         return found
+
+    def rendered(self, messages: Sequence[Message], pixels: Pixels) -> tuple[str, tuple[int, ...]]:
+        return self.prepare(pixels, messages)
 
     def contract(self, image: Radiograph) -> InputContract:
         return image.contract.fitted_by(*self.fit(image.size))
@@ -148,7 +154,7 @@ def load_vlm(
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
     placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    with quiet_loading(sum(path.stat().st_size for path in weights.files) < SLOW_BYTES):
+    with quiet_loading(weights):
         opened: Any = AutoModelForImageTextToText.from_pretrained(
             found.directory, dtype=placement.dtype, local_files_only=True, use_safetensors=True,
             trust_remote_code=False, output_loading_info=True,
@@ -167,7 +173,7 @@ def load_vlm(
     vlm, card = _described(found, network, sizes, sha256s, placement.stated)
     say_once(found.name, card.notice, card.licence)
     if verify and config.model_type not in TESTED:
-        check(vlm).need()
+        need_all(check(vlm))
     return vlm.network, vlm.own_processor, card, placement
 
 

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import workbench.commands._shared as shared
 from workbench._version import __version__
 from workbench.commands.evaluate import add_exam_arguments, examine_model
 from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED, Settings
+
+if TYPE_CHECKING:
+    from workbench.generation.parity import ParityReport
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -68,20 +71,16 @@ def _model(args: argparse.Namespace) -> int:
     shared.loading(args)
     device, dtype = args.device or "auto", args.dtype or "auto"
     checks = check(VlmReader(*load_vlm(found, device=device, dtype=dtype, verify=False)))
-    cells = [
-        (row.name, f"{row.value:.2e}", f"{row.limit:g}", "ok" if row.ok else "MISS", row.note)
-        for row in checks.rows
-    ]
-    lines = [shared.table(cells, header=("check", "measured", "allowed", "verdict", "note"))]
-    verdict = "every check holds" if checks.ok else "not every check holds"
-    lines.append(f"{checks.model} in {checks.dtype}: {verdict}")
-    return shared.answer(args, checks.to_dict(), lines, good=checks.ok)
+    return _compared(args, checks)
 
 
 def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
-    report = compare(args.parity, progress=not args.json)
+    return _compared(args, compare(args.parity, progress=not args.json))
+
+
+def _compared(args: argparse.Namespace, report: ParityReport) -> int:
     cells = []
     for row in report.rows:
         numbers = ["-" if n is None else f"{n:.2e}" for n in (row.max_abs_diff, row.tolerance)]

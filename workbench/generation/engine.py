@@ -82,6 +82,7 @@ class Engine:
 
     Attributes:
         most_rows: rows that are decoded together at most; None where there is no limit.
+        one_id: an image is one placeholder, and not as many ids as it takes positions.
 
     Args:
         image_id: the placeholder that stands for an image in prompt ids.
@@ -89,6 +90,7 @@ class Engine:
     """
 
     most_rows: int | None = None
+    one_id = True
 
     def __init__(
         self, model: CxrLlavaForConditionalGeneration, *, image_id: int, end_ids: Iterable[int]
@@ -100,19 +102,19 @@ class Engine:
         self._lock = threading.RLock()
 
     def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Cut prompt ids behind the image's placeholder.
+        """Cut prompt ids behind the image.
 
         Raises:
-            InputError: not exactly one placeholder, or nothing behind it.
+            InputError: not exactly one image, or nothing behind it.
         """
         ids = tuple(ids)
         found = ids.count(self.image_id)
-        if found != 1:
+        if not found or (found > 1 and self.one_id):
             raise InputError(
                 f"a prompt must hold exactly one image placeholder, got {found}; "
                 "leave '<image>' out of questions, it is put there for you"
             )
-        cut = ids.index(self.image_id) + 1
+        cut = len(ids) - ids[::-1].index(self.image_id)
         if cut == len(ids):
             raise InputError("a prompt needs text behind its image; add a question")
         return ids[:cut], ids[cut:]
@@ -120,13 +122,16 @@ class Engine:
     def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> ImagePrefix:
         """Return the keys and values up to the image of a prompt, computed at most once."""
         head, _ = self.split(ids)
-        key = _prefix_key(pixel_values, head)
+        key = prefix_key(pixel_values, head)
         with self._lock:  # one thread computes, the others find the result
             prefix = self.prefixes.get(key)
             if prefix is None:
-                prefix = self._begin(pixel_values, [head]).hand_over()
+                prefix = self._compute_prefix(pixel_values, head)
                 self.prefixes.put(key, prefix)
             return prefix
+
+    def _compute_prefix(self, pixel_values: torch.Tensor, head: Sequence[int]) -> ImagePrefix:
+        return self._begin(pixel_values, [head]).hand_over()
 
     def prefill(self, requests: Sequence[Request], *, first: int = 0) -> Decoding:
         """Compute every prompt; the requests are numbered from `first` on."""
@@ -146,7 +151,7 @@ class Engine:
         heads, tails = zip(*(self.split(request.ids) for request in requests), strict=True)
         room += len(tails[0])
         pixels = [request.pixel_values for request in requests]
-        keys = list(map(_prefix_key, pixels, heads))
+        keys = list(map(prefix_key, pixels, heads))
         if len(set(keys)) == 1:
             prefix = requests[0].prefix or self.prefix(pixels[0], requests[0].ids)
             known = [prefix] * len(requests)
@@ -158,7 +163,7 @@ class Engine:
         if on_cpu or None not in known:
             # a processor gains nothing from many images at once, and has to fetch more memory
             each = (
-                prefix or self._begin(image, [head]).hand_over()
+                prefix or self._compute_prefix(image, head)
                 for prefix, image, head in zip(known, pixels, heads, strict=True)
             )
             buffer = KeyValueBuffer.from_prefixes(each, rows=len(requests), room=room)
@@ -334,5 +339,6 @@ def pixels_sha256(pixel_values: torch.Tensor) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _prefix_key(pixel_values: torch.Tensor, head: Sequence[int]) -> tuple:
+def prefix_key(pixel_values: torch.Tensor, head: Sequence[int]) -> tuple:
+    """Return what the prefix of an image, and of the text before it, is kept under."""
     return pixels_sha256(pixel_values), tuple(head)

@@ -6,11 +6,14 @@ Every measure returns a `ParityRow` that names no case and no array yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
+
+from workbench.errors import CheckpointError
 
 #: Stands where one of two sequences has come to its end.
 _NOTHING = object()
@@ -47,6 +50,17 @@ def outcome(
 def failed(note: str, case: str = "", array: str = "") -> ParityRow:
     """Return a comparison that could not be made."""
     return ParityRow(case, array, None, 0.0, False, "none", note)
+
+
+@contextmanager
+def errors_as_rows(rows: list[ParityRow], case: str, array: str) -> Iterator[None]:
+    """Add a failed row where a block raises, whatever it raises."""
+    try:
+        yield
+    except Exception as error:  # of whatever was recorded, or of a model that does not fit
+        usual = isinstance(error, CheckpointError)
+        note = str(error) if usual else f"{type(error).__name__}: {error}"
+        rows.append(failed(note, case, array))
 
 
 def informative(value: float | None, note: str = "", measure: str = "max abs") -> ParityRow:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import repeat
 from typing import Any, TypedDict
 
-from workbench.errors import ContextBudgetError, OptionError
+from workbench.errors import CheckpointError, ContextBudgetError, OptionError
 
 #: At or below this temperature the published pipeline decodes greedily.
 GREEDY_TEMPERATURE = 0.001
@@ -156,6 +156,18 @@ def settings_of_each(options: Mapping[str, Any], count: int | None) -> Iterator[
     if len(seed) != count:
         raise OptionError(f"expected one seed for each of {count} items, got {len(seed)} seeds")
     return iter([decoding_settings({**options, "seed": one}) for one in seed])
+
+
+def end_ids(generation: Mapping[str, Any]) -> list[int]:
+    """Return the ids that end a text, from the fields of generation_config.json."""
+    given = generation.get("eos_token_id")
+    ends = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise CheckpointError(
+            "eos_token_id in generation_config.json must be a token id or a list of them, got "
+            f"{given!r}; correct it, or leave the file out"
+        )
+    return ends
 
 
 @dataclass(frozen=True)

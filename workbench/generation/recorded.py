@@ -8,8 +8,8 @@ that was said before it. Whatever goes wrong in a comparison is a failed row tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from workbench.errors import CheckpointError, InputError
 from workbench.generation.measures import (
     ParityRow,
     close,
+    errors_as_rows,
     failed,
     mostly_close,
     outcome,
@@ -30,7 +31,7 @@ from workbench.generation.measures import (
     same_sequence,
 )
 from workbench.generation.recorded_case import ImageOutputs
-from workbench.generation.responder import Responder
+from workbench.generation.responder import Responder, parts_of
 from workbench.imaging import load_radiograph
 from workbench.imaging.guards import guarded_decoders
 from workbench.imaging.picture import FORMATS
@@ -65,7 +66,7 @@ def compare_set(checkpoint: Path, golden: Path) -> list[ParityRow]:
     `golden` holds the recorded outputs; the images lie in images/ beside its parent.
     """
     rows: list[ParityRow] = []
-    with _errors_as_rows(rows, checkpoint.name, "checkpoint"):
+    with errors_as_rows(rows, checkpoint.name, "checkpoint"):
         for dtype in ("float32", "bfloat16"):
             loaded = load_checkpoint(checkpoint, device="cpu", dtype=dtype)
             found = _Comparison(loaded, golden, dtype == "float32").run()
@@ -73,22 +74,12 @@ def compare_set(checkpoint: Path, golden: Path) -> list[ParityRow]:
     return rows
 
 
-@contextmanager
-def _errors_as_rows(rows: list[ParityRow], case: str, array: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # of whatever was recorded
-        usual = isinstance(error, CheckpointError)
-        note = str(error) if usual else f"{type(error).__name__}: {error}"
-        rows.append(failed(note, case, array))
-
-
 class _Comparison:
     """One checkpoint in one precision against what was recorded in it."""
 
     def __init__(self, loaded: LoadedCheckpoint, golden: Path, single: bool) -> None:
         self._loaded = loaded
-        self._responder = Responder.for_checkpoint(loaded)
+        self._responder = Responder(*parts_of(loaded))
         self._golden = golden
         self._images = golden.parent.parent / "images"
         self._name = golden.name
@@ -106,7 +97,7 @@ class _Comparison:
             self._fail(self._name, "golden", "no image folder in it")
         for folder in folders:
             label = f"{self._name}/{folder.name}"
-            with _errors_as_rows(self._rows, label, "arrays.npz, cases.json"):
+            with errors_as_rows(self._rows, label, "arrays.npz, cases.json"):
                 self._compare_image(label, folder)
         if self._single and self._batch:
             self._add(self._name, "gen_ids in one batch", self._compare_batch)
@@ -116,7 +107,7 @@ class _Comparison:
         self, case: str, array: str, compare: Callable[..., ParityRow | None], *args: object
     ) -> None:
         """Add what a comparison gives; None stands for a name that it does not know."""
-        with _errors_as_rows(self._rows, case, array):
+        with errors_as_rows(self._rows, case, array):
             found = compare(*args) or failed(f"{array!r} is unknown and cannot be compared")
             self._rows.append(replace(found, case=case, array=array))
 
@@ -126,7 +117,7 @@ class _Comparison:
     def _compare_tokenizer(self) -> None:
         """Compare the tokenizer's answers; one row per field over all texts."""
         label, file = f"{self._name}/tokenizer", "tokenizer_cases.json"
-        with _errors_as_rows(self._rows, label, file):
+        with errors_as_rows(self._rows, label, file):
             cases = read_json(self._golden / file)
             fields = sorted({field for case in cases for field in case} - {"text"})
             if not fields:
@@ -140,7 +131,7 @@ class _Comparison:
         "name@pillow13" is what that version gives where it differs from the one under "name".
         """
         label, path = f"{self._name}/preprocess_only", self._golden / "preprocess_only.npz"
-        with _errors_as_rows(self._rows, label, path.name):
+        with errors_as_rows(self._rows, label, path.name):
             arrays = _arrays(path)
             if not arrays:
                 self._fail(label, path.name, "contains no array")

@@ -9,17 +9,16 @@ prompts are not mixed with steps of other rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from workbench._repr import short_repr
-from workbench.errors import CheckpointError, InputError
+from workbench.errors import InputError
 from workbench.generation.engine import Engine, Guide, Request, Step, check_finite, pixels_sha256
 from workbench.generation.kvcache import Decoding, ImagePrefix
 from workbench.generation.options import (
@@ -27,6 +26,7 @@ from workbench.generation.options import (
     ContextBudget,
     DecodingSettings,
     check_whole,
+    end_ids,
 )
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import Sampler
@@ -106,31 +106,29 @@ class Responder:
 
     Attributes:
         resumes: a dialogue continues from the keys and values of its last turn.
-        prompts: what the model is asked with.
         template: name of the chat template.
+        tokenizer: text to token ids and back: `encode`, `decode`, `pieces`, `offsets`, `eos_id`.
+        identity: which weights these are, and where and in which dtype they compute.
     """
 
-    resumes: ClassVar[bool] = True
-    template: ClassVar[str] = TEMPLATE_VERSION
+    resumes = True
+    template = TEMPLATE_VERSION
+    _prompts = PUBLISHED_PROMPTS
 
     engine: Engine
     tokenizer: CxrTokenizer
     budget: ContextBudget
     identity: ModelIdentity
-    prompts: Prompts = PUBLISHED_PROMPTS
 
-    @classmethod
-    def for_checkpoint(cls, loaded: LoadedCheckpoint) -> Responder:
-        """Make the responder of a loaded checkpoint."""
-        config, placement = loaded.model.config, loaded.placement
-        ends = {loaded.tokenizer.eos_id, *end_ids(loaded.generation)}
-        engine = Engine(loaded.model, image_id=IMAGE_TOKEN_ID, end_ids=ends)
-        budget = ContextBudget(
-            config.context_length,
-            config.image_tokens,
-            config.max_position_embeddings or PUBLISHED_CONTEXT,
-        )
-        return cls(engine, loaded.tokenizer, budget, ModelIdentity.of(loaded.card, placement))
+    @property
+    def prompts(self) -> Prompts:
+        """The texts that the model is asked with; their version is part of its identity."""
+        return self._prompts
+
+    @prompts.setter
+    def prompts(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+        self.identity = replace(self.identity, prompts=prompts.version)
 
     def job(
         self,
@@ -150,10 +148,15 @@ class Responder:
             InputError: the messages are no dialogue, or hold no image or several.
             ContextBudgetError: the prompt, the image and the new tokens do not fit.
         """
-        prompt, ids = self.rendered(messages, pixel_values)
+        prompt, request = self._request(pixel_values, messages, settings.with_seed())
+        return Job(request, prompt, task, source, warnings)
+
+    def _request(
+        self, pixels: torch.Tensor, messages: Sequence[Message], settings: DecodingSettings
+    ) -> tuple[str, Request]:
+        prompt, ids = self.rendered(messages, pixels)
         self.engine.split(ids)
-        resolved = self.budget.resolve(settings.with_seed(), len(ids))
-        return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
+        return prompt, Request(pixels, ids, self.budget.resolve(settings, len(ids)))
 
     def rendered(
         self, messages: Sequence[Message], pixels: torch.Tensor
@@ -311,6 +314,19 @@ class Responder:
         )
 
 
+def parts_of(
+    loaded: LoadedCheckpoint,
+) -> tuple[Engine, CxrTokenizer, ContextBudget, ModelIdentity]:
+    """Return what a `Responder` of a loaded checkpoint is made of."""
+    config = loaded.model.config
+    ends = {loaded.tokenizer.eos_id, *end_ids(loaded.generation)}
+    engine = Engine(loaded.model, image_id=IMAGE_TOKEN_ID, end_ids=ends)
+    most = config.max_position_embeddings or PUBLISHED_CONTEXT
+    budget = ContextBudget(config.context_length, config.image_tokens, most)
+    identity = ModelIdentity.of(loaded.card, loaded.placement)
+    return engine, loaded.tokenizer, budget, identity
+
+
 def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterator[Step]:
     """Answer any number of requests, `places` at a time, numbered in the order in which they come.
 
@@ -373,15 +389,3 @@ def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
     entropy = -logs.exp().mul_(logs).nan_to_num_(0.0).sum(-1)
     return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()
-
-
-def end_ids(generation: Mapping[str, Any]) -> list[int]:
-    """Return the ids that end a text, from the fields of generation_config.json."""
-    given = generation.get("eos_token_id")
-    ends = given if isinstance(given, list) else [] if given is None else [given]
-    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
-        raise CheckpointError(
-            "eos_token_id in generation_config.json must be a token id or a list of them, got "
-            f"{given!r}; correct it, or leave the file out"
-        )
-    return ends

@@ -160,8 +160,7 @@ def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
     device_map = {"cpu": None, "auto": "auto"}.get(placement.device, {"": placement.device})
-    size = sum(path.stat().st_size for path in weights.files)
-    with quiet_loading(size < SLOW_BYTES), open_tensors(weights) as tensors:
+    with quiet_loading(weights), open_tensors(weights) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
         else:
@@ -179,9 +178,10 @@ def _load_model(
 
 
 @contextmanager
-def quiet_loading(quiet: bool) -> Iterator[None]:
+def quiet_loading(weights: WeightFiles) -> Iterator[None]:
     """Silence transformers' progress bar and report while a small model loads."""
-    silenced = quiet and transformers_logging.is_progress_bar_enabled()
+    small = sum(path.stat().st_size for path in weights.files) < SLOW_BYTES
+    silenced = small and transformers_logging.is_progress_bar_enabled()
     if silenced:
         transformers_logging.disable_progress_bar()
     try:

@@ -37,7 +37,7 @@ class ImageProcessor:
 
     def __call__(
         self, radiograph: Radiograph, fit: str | None = None
-    ) -> Float[torch.Tensor, "1 S S"]:
+    ) -> Float[torch.Tensor, "1 H W"]:
         """Fit and normalise one radiograph of any size to (1, S, S) float32.
 
         `fit` is "crop", the published preprocessing, or "pad"; by default what the input contract
