@@ -15,7 +15,7 @@ from workbench.findings import CODES
 from workbench.phantom.case import sample_scene
 from workbench.phantom.wording import write_report
 from workbench.reports import label
-from workbench.review.readings import FILE, FINDINGS, SIDE_NAMES, BulkReader, read_texts
+from workbench.review.readings import FILE, FINDINGS, SIDE_NAMES, read_texts
 
 TRAPS = (
     "",
@@ -48,8 +48,8 @@ def texts() -> list[str]:
 
 def test_reading_in_bulk_is_reading_one_by_one():
     given = texts()
-    cells = BulkReader().read(given)
-    for text, (codes, sides) in zip(given, cells, strict=True):
+    found = read_texts(pd.Series(given))
+    for text, codes, sides in zip(given, found.codes, found.sides, strict=True):
         labels = label(text)
         for at, finding in enumerate(FINDINGS):
             row = labels[finding]
