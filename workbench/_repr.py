@@ -1,9 +1,8 @@
 """How a result writes itself: in one or two lines, and as plain values for JSON.
 
-    @dataclass(frozen=True)
-    class Result:
-        values: np.ndarray
-        __repr__ = short_repr        # Result(values=(512, 512) float32)
+    @result()
+    class Map:
+        values: np.ndarray           # Map(values=<512 x 512 float32>)
 
 Of arrays, tables and collections the size stands there.
 """
@@ -12,14 +11,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 #: Characters of a whole result, and of one of its fields.
 LONGEST, _FIELD = 300, 60
 _PLAIN = (bool, int, float, complex, type(None))
+_Result = TypeVar("_Result")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def result(*, eq: bool = False) -> Callable[[type[_Result]], type[_Result]]:
+    """Return what makes a class a frozen dataclass that writes itself by `short_repr`."""
+
+    def declare(kind: type[_Result]) -> type[_Result]:
+        kind.__repr__ = short_repr
+        return dataclass(frozen=True, eq=eq)(kind)
+
+    return declare
 
 
 def short_repr(self: Any) -> str:

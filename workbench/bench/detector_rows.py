@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, alone, area_estimate, grouped_weights
 from workbench.hallucination.calibration import (
@@ -42,7 +42,7 @@ CHOSEN = AUGMENTED_POLLING
 _ENOUGH = 10
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class DetectorRow:
     """One detector over all statements.
 
@@ -57,8 +57,6 @@ class DetectorRow:
     average_precision: float | None
     by_domain: Mapping[str, Estimate]
     per_finding: Mapping[str, Estimate | None]
-
-    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -97,7 +95,7 @@ class Part:
         return f"{self.patients:,} patients ({stated})"
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Split:
     """A combination and a linear probe, fitted on some patients and measured on the others.
 
@@ -111,8 +109,6 @@ class Split:
     measured: Part
     rows: tuple[DetectorRow, ...]
     reliability: Sequence[tuple[float, Estimate]]
-
-    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -136,7 +132,7 @@ def columns_of(found: Statements) -> dict[str, np.ndarray]:
     return dict(zip(DETECTORS, found.scores.T, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Measure:
     """Areas over statements, on the same resamples of their patients.
 
@@ -147,8 +143,6 @@ class Measure:
     found: Statements
     domains: np.ndarray
     weights: np.ndarray
-
-    __repr__ = short_repr
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.bench.keys import Place
 from workbench.evaluation.intervals import Estimate, grouped_weights, mean_ratio, ratio
 from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
@@ -45,7 +45,7 @@ class ExamCase:
     doubtful: int = 0
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class FindingScore:
     """How well one finding is reported.
 
@@ -62,10 +62,8 @@ class FindingScore:
     n: int
     left_out: int = 0
 
-    __repr__ = short_repr
 
-
-@dataclass(frozen=True)
+@result(eq=True)
 class DomainScore:
     """All scores of one domain.
 
@@ -92,8 +90,6 @@ class DomainScore:
     normals: int
     seconds_per_report: float | None
     doubtful: int = 0
-
-    __repr__ = short_repr
 
 
 def stated_places(text: str) -> dict[str, Place]:

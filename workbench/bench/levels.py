@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from types import ModuleType
+
+import pandas as pd
 
 from workbench import (
     attention,
@@ -18,11 +20,6 @@ from workbench import (
 )
 from workbench.backends.levels import LEVELS
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    import pandas as pd
-
 #: Packages whose public functions are listed.
 PACKAGES: tuple[ModuleType, ...] = (
     attention, saliency, hallucination, evaluation, runs, review, finetune, bench,
@@ -35,8 +32,6 @@ def levels() -> pd.DataFrame:
     Levels are "texts", "writer" and "reader"; a later one does for an earlier. `also` is
     what is asked of a writer besides.
     """
-    import pandas as pd
-
     frame = pd.DataFrame(_rows(), columns=["analysis", "level", "also"])
     order = frame["level"].map(LEVELS.index)
     return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import READER, needs
 from workbench.bench.keys import STATABLE, CaseKey, Radiographs, case_keys, check_numbers, known
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
@@ -177,7 +177,7 @@ def mitigate_case(
     return MitigatedCase(case.seed, case.domain, there, stated, doubted, seconds, key.patient)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class MitigationRow:
     """One mitigation, over all cases or those of one domain.
 
@@ -200,8 +200,6 @@ class MitigationRow:
     f1_change: Estimate
     time: float
     per_finding: Mapping[str, Mapping[str, int]]
-
-    __repr__ = short_repr
 
     def cells(self) -> list[str]:
         """Return texts for the columns of a `MitigationTable`."""

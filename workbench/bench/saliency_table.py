@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench._repr import short_repr
+from workbench._repr import result, short_repr
 from workbench.bench.loop import BenchTable
 from workbench.evaluation.intervals import Estimate, alone, grouped_weights, ratio, wilson
 from workbench.figures.estimates import draw_estimate, name_rows
@@ -38,7 +38,7 @@ _MEANS = ("energy", "iou", "iou_quantile", "f1")
 _CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class MapScore:
     """One map against the truth.
 
@@ -68,8 +68,6 @@ class MapScore:
     f1: float = 0.0
     causal: bool | None = None
     patient: str = ""
-
-    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True)

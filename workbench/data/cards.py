@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, cached_property
 from importlib.resources import files
 
 import yaml
 from pydantic import TypeAdapter
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.data.columns import VOCABULARY
 from workbench.errors import OptionError, unknown_name
 
@@ -23,7 +23,7 @@ from workbench.errors import OptionError, unknown_name
 SOURCES = tuple(VOCABULARY["sources"].split())
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class DataCard:
     """What is known of a source."""
 
@@ -54,8 +54,6 @@ class DataCard:
     location_translations: Mapping[str, str] = field(default_factory=dict)
     closed: bool = False  # whether every label was looked for, so that unticked means absent
     faults: tuple[str, ...] = ()
-
-    __repr__ = short_repr
 
     def findings_of(self, label: str) -> tuple[str, ...] | None:
         """Return what a label states present; None where the card does not know the label."""

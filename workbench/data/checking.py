@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import parse_json
 from workbench.data.cards import SOURCES, card
 from workbench.data.columns import (
@@ -65,15 +65,13 @@ class Problem:
         return f"{where}{self.column}: {self.rule}{value}"
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class CheckResult:
     """What a check of rows found."""
 
     rows: int
     problems: tuple[Problem, ...]  # at most `limit` of each rule, in the order of rows
     counts: dict[str, int]  # rule -> how many there are in all
-
-    __repr__ = short_repr
 
     @property
     def ok(self) -> bool:

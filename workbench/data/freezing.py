@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from pydantic import TypeAdapter
 
 from workbench._progress import progress
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import file_sha256, read_json, whole_file
 from workbench.data.columns import SPLITS
 from workbench.data.images import Root
@@ -28,7 +28,7 @@ FORMAT = 1
 WITHOUT = "none"
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Cohort:
     """A frozen cohort."""
 
@@ -40,8 +40,6 @@ class Cohort:
     columns: dict[str, str]  # column -> SHA-256 of its content
     digest: str  # SHA-256 of the whole; equal for equal manifests, whatever their file format
     notes: tuple[str, ...]  # how it was made
-
-    __repr__ = short_repr
 
     def save(self, path: str | Path) -> Path:
         """Write the cohort as JSON and return the path."""
@@ -78,15 +76,13 @@ class Cohort:
         return cohort
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Verification:
     """Whether a manifest is the cohort that was frozen."""
 
     ok: bool
     digest: str  # of the cohort
     problems: tuple[str, ...]  # what differs, without any value of the manifest but identifiers
-
-    __repr__ = short_repr
 
     def __bool__(self) -> bool:
         return self.ok

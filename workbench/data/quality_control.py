@@ -11,7 +11,6 @@ import os
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._progress import progress
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import JsonLines, file_stamp
 from workbench.data.images import Root, dhash, near_pairs
 from workbench.data.manifest import Manifest
@@ -44,7 +43,7 @@ _FRONTAL = ("PA", "AP", "frontal")
 _SHOWN, _COLUMNS, _LINE = 20, 5, 34
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class QualityTable:
     """One row for each image of a manifest.
 
@@ -59,8 +58,6 @@ class QualityTable:
 
     frame: pd.DataFrame
     root: Path
-
-    __repr__ = short_repr
 
     @classmethod
     def judged(cls, frame: pd.DataFrame, root: Path) -> QualityTable:

@@ -17,22 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from scipy.optimize import linear_sum_assignment
 
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench.cases import Case, boxes_of
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, grouped_weights, ratio
+from workbench.figures.estimates import plot_rates
+from workbench.figures.page import card, notes_html
+from workbench.figures.tables import frame_table
 from workbench.findings import ABSENT, PRESENT
 from workbench.phantom.case import Phantom
 from workbench.reports.boxes import ORDERS, PICTURES, BoxConvention, WrittenBoxes, within
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 Truth = Case | Phantom | Mapping[str, np.ndarray]
 
@@ -63,7 +64,7 @@ class BoxRow:
     pointing: Estimate
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class BoxScores:
     """Boxes of texts against true ones.
 
@@ -81,12 +82,8 @@ class BoxScores:
     limit: float
     diagnosis: tuple[str, ...]
 
-    __repr__ = short_repr
-
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each finding: counts, and each score with low and high."""
-        import pandas as pd
-
         return pd.DataFrame([
             {"finding": row.name, "true": row.true, "written": row.written}
             | row.recall.flat("recall") | row.precision.flat("precision")
@@ -100,17 +97,12 @@ class BoxScores:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw precision and recall with their intervals."""
-        from workbench.figures.estimates import plot_rates
-
         rates = [
             (f"{r.name}, {n}", getattr(r, n)) for r in self.rows for n in ("recall", "precision")
         ]
         return plot_rates(rates, ax, xlabel=f"share of boxes with a partner at IoU {self.limit:g}")
 
     def _repr_html_(self) -> str:
-        from workbench.figures.page import card, notes_html
-        from workbench.figures.tables import frame_table
-
         head = f"<p>{self.images:,} images, {self.left_out:,} boxes of unknown truth left out</p>"
         return card(notes_html("Diagnosis", self.diagnosis) + head + frame_table(self.to_frame()))
 

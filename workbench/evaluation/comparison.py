@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import (
@@ -91,7 +91,7 @@ class FindingDifference:
         return f"n {self.n:,}" + ("" if self.p_holm is None else tested)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Comparison:
     """Two systems, `a` and `b`, compared.
 
@@ -114,8 +114,6 @@ class Comparison:
     seed: int
     protocol: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     unknown: tuple[str, ...] = field(default=(), repr=False)
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding and average; what is undefined is NaN."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.intervals import (
     Estimate,
@@ -144,7 +144,7 @@ _BLOCK = 20_000_000
 _TP, _FP, _, _FN = range(len(OUTCOMES))
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Pairs:
     """Codes of both sides, paired by id.
 
@@ -159,8 +159,6 @@ class Pairs:
     reference: Int[np.ndarray, "pairs findings"]
     prediction: Int[np.ndarray, "pairs findings"]
 
-    __repr__ = short_repr
-
     def take(self, rows: Sequence[int]) -> Pairs:
         """Return some of the pairs, in the order given."""
         ids, patients = (tuple(side[at] for at in rows) for side in (self.ids, self.patients))
@@ -168,7 +166,7 @@ class Pairs:
         return Pairs(ids, patients, self.findings, self.reference[at], self.prediction[at])
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class FindingRow:
     """One finding.
 
@@ -192,8 +190,6 @@ class FindingRow:
     omission: Estimate
     omitted: int
     confusion: np.ndarray = field(repr=False)
-
-    __repr__ = short_repr
 
     @property
     def n(self) -> int:

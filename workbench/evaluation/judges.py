@@ -22,7 +22,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -34,7 +34,7 @@ import torch
 import yaml
 
 from workbench._progress import progress as bar
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import StoredResults, parse_json
 from workbench.backends.endpoint import PARALLEL
 from workbench.backends.levels import WRITER, needs
@@ -166,7 +166,7 @@ def _credited(verdict: Verdict, pair: tuple[str, str]) -> bool:
 METRICS: dict[str, Callable[[Verdict], Measured]] = {"crimson": crimson, "radmatch": radmatch}
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Judgement:
     """What a judge makes of predictions.
 
@@ -181,8 +181,6 @@ class Judgement:
     numbers: Mapping[str, Estimate]
     rows: pd.DataFrame = field(repr=False)
     statuses: Mapping[str, int]
-
-    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; undefined numbers are None."""

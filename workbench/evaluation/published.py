@@ -10,7 +10,6 @@ macro F1 over the same findings).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.scorecard import ScoreCard
@@ -30,7 +29,7 @@ from workbench.figures.tables import html_table
 AVERAGE = "average"
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class PublishedTable:
     """Published figures and ours in one table.
 
@@ -45,8 +44,6 @@ class PublishedTable:
     cells: Mapping[str, Mapping[str, Estimate]]
     covered: Mapping[str, Mapping[str, float | None]]
     notes: Mapping[str, str]
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return F1, rows by system; NaN where it is unknown or undefined."""

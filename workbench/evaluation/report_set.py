@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._progress import progress
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._tables import brief, listed, read_frame
 from workbench.backends.levels import TEXTS, needs
 from workbench.data.frames import within_source
@@ -56,7 +56,7 @@ _LONG = ("finding", "code")
 _NO_MENTION = ("no mention", "", NOT_MENTIONED)
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class ReportSet:
     """Reports or labels by id.
 
@@ -76,8 +76,6 @@ class ReportSet:
     patients: Mapping[str, str] | None = None
     origin: Origin = field(default=Origin(), repr=False)
     _read: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-
-    __repr__ = short_repr
 
     def codes(self, key: str) -> Mapping[str, str]:
         """Return finding -> code of an id that has a text or labels; texts are read once."""

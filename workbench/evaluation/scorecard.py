@@ -17,7 +17,7 @@ Deviation: the paper does not say that it resampled patients, or how.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from html import escape
 from typing import Any, TypedDict
 
@@ -26,7 +26,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._version import __version__
 from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
@@ -69,7 +69,7 @@ _LOW_COVERAGE = 0.5
 SCORED_FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class ScoreCard:
     """How well predictions agree with references, finding by finding.
 
@@ -97,8 +97,6 @@ class ScoreCard:
     texts: TextMetrics | None = field(repr=False)
     variety: Variety | None = field(repr=False)
     protocol: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    __repr__ = short_repr
 
     @property
     def coverage(self) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from workbench.evaluation.counts import AVERAGE_NAMES, OUTCOMES, REASONS, Average, FindingRow
 from workbench.figures.estimates import draw_forest, name_rows
@@ -39,8 +40,6 @@ def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: 
     Cells that the policy scores are framed and marked TP, FP, TN or FN; `outcomes` is from
     `Policy.outcomes`.
     """
-    from matplotlib.patches import Rectangle
-
     size = len(CODES)
     shade = np.log1p(table) / max(np.log1p(table).max(), 1e-9)
     ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.35, aspect="equal", interpolation="nearest")

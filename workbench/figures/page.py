@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from workbench._store import whole_file
+from workbench.errors import InputError
 
 
 def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
@@ -81,6 +86,21 @@ def html_page(title: str, style: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body>{body}</body></html>"
     )
+
+
+@contextmanager
+def html_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield where a page is to be written, which appears as `path` once it is whole.
+
+    Raises:
+        InputError: the name does not end in .html.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".html":
+        raise InputError(f"{path.name}: the page is written as .html; name it so")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        yield partial
 
 
 def notes_html(title: str, notes: Sequence[str]) -> str:

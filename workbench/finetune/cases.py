@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from workbench import data as manifests
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.cases import Case, drawn_findings, phantom_case, row_case
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
@@ -22,7 +21,7 @@ from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class CaseSet:
     """Cases divided for one run.
 
@@ -34,8 +33,6 @@ class CaseSet:
     validation: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
     notes: tuple[str, ...] = ()
-
-    __repr__ = short_repr
 
     @cached_property
     def digest(self) -> str:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import READER, needs
 from workbench.cases import Case, cases_of, phantom_case
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.figures.tables import frame_table, html_table
+from workbench.figures.training import plot_changes, plot_pairs
 from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.ledger import Ledger, Run, SkillChange, open_run, skills_frame
 from workbench.finetune.measuring import auroc_rows, f1_changes, scored_findings, write_reports
@@ -31,14 +34,10 @@ from workbench.radiograph import Radiograph
 from workbench.runs.record import differences
 from workbench.settings import FIRST_HELD_OUT_SEED
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Examination:
     """Findings in reports about `n` unseen phantoms, or other cases, before and after.
 
@@ -57,8 +56,6 @@ class Examination:
     texts: dict[str, tuple[str, str]] = field(repr=False)
     known: int
 
-    __repr__ = short_repr
-
     @property
     def taught(self) -> SkillChange:
         """F1 of the taught finding."""
@@ -75,8 +72,6 @@ class Examination:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw an arrow from before to after for every finding."""
-        from workbench.figures.training import plot_changes
-
         changes = [(row.skill, row.before, row.after) for row in self.rows]
         return plot_changes(changes, ax, title=self._cases)
 
@@ -144,7 +139,7 @@ def unseen_cases(finding: str, *, n: int, seed: int) -> list[Case]:
     return [phantom_case(seed + at, add=known if at % 2 else None, known=known) for at in range(n)]
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class RunComparison:
     """Two runs by name, a and b.
 
@@ -162,20 +157,14 @@ class RunComparison:
     rows: tuple[tuple[object, ...], ...] = field(repr=False)
     shared: int
 
-    __repr__ = short_repr
-
     def to_frame(self) -> pd.DataFrame:
         """Return one row per fact, score and forgotten skill: a, b, b minus a, interval."""
-        import pandas as pd
-
         columns = ["kind", "what", "a", "b", "b - a", "low", "high"]
         # counts stay whole beside seconds and scores
         return pd.DataFrame(list(self.rows), columns=columns, dtype=object)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of both runs."""
-        from workbench.figures.training import plot_pairs
-
         pairs = [(row.skill, row.before, row.after) for row in self.scores]
         return plot_pairs(pairs, (self.a, self.b), ax, title="Two runs")
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import ContextBudgetError
 from workbench.finetune.parts import trainable
 from workbench.finetune.turns import Turn
@@ -31,7 +31,7 @@ from workbench.model.tokenizer import CxrTokenizer
 OTHER, AFTER, ABOUT, DECIDES, GIVEN = range(5)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Example:
     """One turn as the model reads it.
 
@@ -47,8 +47,6 @@ class Example:
     answer_start: int
     turn: Turn
     about: tuple[int, ...]
-
-    __repr__ = short_repr
 
     @property
     def untaught(self) -> Example:

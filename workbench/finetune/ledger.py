@@ -10,17 +10,18 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import InputError
 from workbench.figures.numbers import Estimate, number_text
 from workbench.figures.tables import frame_table
+from workbench.figures.training import plot_learning
 from workbench.finetune.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from workbench.interface import ChestXrayModel
 
@@ -59,7 +60,7 @@ def skills_frame(rows: Iterable[SkillChange]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=columns)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Ledger:
     """What one run did.
 
@@ -98,8 +99,6 @@ class Ledger:
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
-    __repr__ = short_repr
-
     def skills(self) -> list[tuple[str, SkillChange]]:
         """Return all skills, each behind "trained for" or "not trained for"."""
         trained = [("trained for", row) for row in self.scores]
@@ -113,8 +112,6 @@ class Ledger:
 
     def plot(self) -> Figure:
         """Draw the curves, and what changed."""
-        from workbench.figures.training import plot_learning
-
         changes = [(row.skill, row.before, row.after) for _, row in self.skills()]
         measure = self.best.get("measure", "")
         return plot_learning(self.curves, measure, changes, apart=len(self.scores))

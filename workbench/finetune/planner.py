@@ -31,12 +31,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+from matplotlib.axes import Axes
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -45,12 +45,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_processor import load_processor
 from workbench.backends.vlm_reader import is_vlm
 from workbench.errors import OptionError, TrainingError
 from workbench.figures.tables import frame_table
+from workbench.figures.training import plot_memory
 from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
@@ -60,7 +61,6 @@ from workbench.model.prompt import report_messages
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 GB = 1e9
 GPUS = (16, 24, 40, 80)
@@ -83,7 +83,7 @@ STRATEGIES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class MemoryNeed:
     """Predicted bytes of one strategy with one image at a time.
 
@@ -106,8 +106,6 @@ class MemoryNeed:
     vision: float
     context: float
 
-    __repr__ = short_repr
-
     def total(self, micro_batch: int = 1) -> float:
         """Return bytes with `micro_batch` images at a time."""
         fixed = self.weights + self.gradients + self.optimiser
@@ -121,14 +119,12 @@ class MemoryNeed:
         return 0 if room < 0 else int(room // (two - one)) + 1
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class MemoryPlan:
     """What strategies need, with and without checkpointing, to train a model; all predicted."""
 
     model: str
     needs: tuple[MemoryNeed, ...]
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per strategy: predicted GB by part, total, largest micro-batch by GPU."""
@@ -162,8 +158,6 @@ class MemoryPlan:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw what each strategy needs, part by part, beside the sizes of the GPUs."""
-        from workbench.figures.training import plot_memory
-
         names = [f"{n.strategy}{', checkpointing' if n.checkpointing else ''}" for n in self.needs]
         parts = {part: [getattr(need, part) / GB for need in self.needs] for part in PARTS}
         parts["overhead"] = [

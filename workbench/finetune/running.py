@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from workbench._repr import short_repr
+import pandas as pd
+from transformers import TrainerCallback
+
+from workbench._repr import result
 from workbench.backends.levels import READER, needs
 from workbench.errors import OptionError
 from workbench.finetune.encoding import DECIDES, Example
@@ -28,10 +31,6 @@ from workbench.finetune.turns import Turn
 from workbench.finetune.writing_stages import WritingStage
 from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class PreviewRow(NamedTuple):
     tokens: list[PreviewToken]
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Preview:
     """What a model will see of some turns.
 
@@ -113,12 +112,8 @@ class Preview:
     keep: float = 0.0
     image_id: int = IMAGE_TOKEN_ID
 
-    __repr__ = short_repr
-
     def to_frame(self) -> pd.DataFrame:
         """Return one row per token: case, task, position, and the fields of `PreviewToken`."""
-        import pandas as pd
-
         rows = [
             (row.turn.case, row.turn.task, at, *token)
             for row in self.rows

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.cases import Case
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.finetune.cases import CaseSet
@@ -89,14 +89,12 @@ class Turn:
         return prompts.question_messages(self.question or "")
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class InstructionSet:
     """Turns in the order of their cases; `left_out` is case id -> why it gave no turn."""
 
     turns: tuple[Turn, ...]
     left_out: Mapping[str, str]
-
-    __repr__ = short_repr
 
     def counts(self) -> dict[str, int]:
         """Return turns by task, polling answers apart."""

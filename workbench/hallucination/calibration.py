@@ -27,7 +27,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench._store import read_json, whole_file
 from workbench.backends import Reader
 from workbench.backends.levels import WRITER, needs
@@ -69,7 +69,7 @@ class JudgedCase:
     patient: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Statements:
     """The stated findings of several cases of which a policy says whether they are false.
 
@@ -92,8 +92,6 @@ class Statements:
     patients: int
     uncertain: int
     left_out: int
-
-    __repr__ = short_repr
 
     @classmethod
     def of(cls, cases: Sequence[JudgedCase], policy: str = "joint-definite") -> Statements:
@@ -125,7 +123,7 @@ class Statements:
         return [(str(name), self.findings == name) for name in dict.fromkeys(self.findings)]
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Calibration:
     """How suspect a statement is, as a probability.
 
@@ -147,8 +145,6 @@ class Calibration:
     false: Bool[np.ndarray, " statements"]
     sha256: str
     fitted_on: str
-
-    __repr__ = short_repr
 
     @classmethod
     def fit(

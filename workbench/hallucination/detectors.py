@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.attention.shares import KINDS, sources
 from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError, check_one_of
@@ -89,7 +88,7 @@ DETECTORS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Detection:
     """How suspect each stated finding of one report is.
 
@@ -108,8 +107,6 @@ class Detection:
     samples: int
     seed: int
     states: Float[np.ndarray, "findings H"]
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stated finding, one column per detector."""

@@ -17,7 +17,6 @@ decode with the difference, here a finished text is read again, and no distribut
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -27,7 +26,7 @@ import torch
 from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._tables import listed, read_frame
 from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
 from workbench.errors import InputError, OptionError, unknown_name
@@ -194,14 +193,12 @@ def _other_images(
     return by_name
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class GroundingTable:
     """Groundings of several texts, in the order of the table."""
 
     ids: tuple[str, ...]
     groundings: tuple[Grounding, ...]
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per mention of a finding: id, and the columns of `Grounding.findings`."""

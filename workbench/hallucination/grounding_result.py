@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import check_one_of
 from workbench.figures.page import SMALL, card
 from workbench.figures.style import new_axes
@@ -166,7 +166,7 @@ class Grounding:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class AnswerGrounding:
     """What the image contributed to the answers to "Is there ...?"; natural log units.
 
@@ -183,8 +183,6 @@ class AnswerGrounding:
     source: str
     model: ModelIdentity
     seed: int = 0
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding: finding, odds, contribution, and one for each ablation.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench.attention.lens import token_states
 from workbench.backends.levels import READER, needs
 from workbench.errors import InputError
@@ -37,7 +37,7 @@ from workbench.trace import Trace
 STRENGTH = 0.1
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class LinearProbe:
     """How suspect a statement is by the states that decided it.
 
@@ -51,8 +51,6 @@ class LinearProbe:
     bias: float
     sha256: str
     fitted_on: str
-
-    __repr__ = short_repr
 
     @classmethod
     def fit(

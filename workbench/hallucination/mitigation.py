@@ -24,7 +24,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
 from workbench.errors import OptionError, check_one_of
 from workbench.figures.page import SMALL, card
@@ -44,7 +44,7 @@ from workbench.radiograph import Radiograph
 from workbench.reports import label
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class MitigatedGeneration(Generation):
     """A `Generation` with the name and options of what was done to keep it true.
 
@@ -57,8 +57,6 @@ class MitigatedGeneration(Generation):
     mitigation: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     original: Generation | None = None
-
-    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.cases import Case
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.estimates import plot_rates
@@ -49,7 +49,7 @@ class Asked:
     reading: str
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class ProbeTable:
     """What a probe found.
 
@@ -68,8 +68,6 @@ class ProbeTable:
     answers: tuple[Asked, ...]
     cases: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    __repr__ = short_repr
 
     def __getitem__(self, key: tuple[str, str]) -> Estimate:
         """Return the number of a (group, measure); a `KeyError` lists those there are."""

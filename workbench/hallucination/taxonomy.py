@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
@@ -92,7 +92,7 @@ class ReportError:
     end: int = -1
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Taxonomy:
     """The errors of some reports, in their order.
 
@@ -104,8 +104,6 @@ class Taxonomy:
     errors: tuple[ReportError, ...]
     reports: int
     chances: Mapping[str, np.ndarray]
-
-    __repr__ = short_repr
 
     def per_report(self, kind: str) -> Estimate:
         """Return errors of a kind per report, reports resampled."""

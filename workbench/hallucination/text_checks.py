@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.backends.levels import TEXTS, needs
 from workbench.findings import (
     ABSENT,
@@ -135,14 +135,12 @@ class TextIssue:
     text: str
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class TextChecks:
     """What the checks found in one text, in its order."""
 
     text: str
     issues: tuple[TextIssue, ...]
-
-    __repr__ = short_repr
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ contains few pixels, else the narrower one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
@@ -31,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from pydicom.dataset import Dataset
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.imaging.vocabulary import first_number, read_numbers
 from workbench.radiograph import InputWarning, little_seen
 
@@ -50,7 +49,7 @@ _STEPS, _GAP, _STRAY, _SMALL = 64, 32, 0.001, 0.1
 _FEW, _SAMPLE = 100, 1 << 16
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class GreyScale:
     """Grey levels after all transforms."""
 
@@ -71,8 +70,6 @@ class GreyScale:
             )
         check = "Check brightness and contrast"
         return tuple(InputWarning(code, f"{said}. {check}") for code, said in found.items())
-
-    __repr__ = short_repr
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:

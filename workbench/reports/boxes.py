@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import OptionError
 from workbench.findings import ALL_FINDINGS, SYNONYMS
 from workbench.radiograph import FitGeometry, Radiograph
@@ -164,7 +164,7 @@ class BoxConvention:
         return np.array(frame.pixels[::-1], float)
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class WrittenBoxes:
     """The boxes of one text about one image.
 
@@ -192,8 +192,6 @@ class WrittenBoxes:
     convention: BoxConvention | None
     processed: Processed | None = field(repr=False)
     raw: np.ndarray = field(repr=False)
-
-    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.findings import (
     ABSENT,
     ALL_FINDINGS,
@@ -26,7 +26,7 @@ _WEIGHT = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 _COLOURS = {"present": "#f6c28b", "absent": "#bcd9ee", "uncertain": "#e3d7f0"}
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class FindingLabel:
     """One finding as a text states it.
 
@@ -58,8 +58,6 @@ class FindingLabel:
     compared: bool = False
     kind: str | None = None
 
-    __repr__ = short_repr
-
     def moved(self, by: int) -> FindingLabel:
         """Return the same label in a text that begins `by` characters earlier."""
         cue = {}
@@ -68,7 +66,7 @@ class FindingLabel:
         return replace(self, start=self.start + by, end=self.end + by, **cue)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Labels:
     """The findings of one text.
 
@@ -80,8 +78,6 @@ class Labels:
     text: str
     rows: tuple[FindingLabel, ...]
     mentions: tuple[FindingLabel, ...]
-
-    __repr__ = short_repr
 
     def __getitem__(self, finding: str) -> FindingLabel | None:
         """Return the row of a finding, None where the text does not speak of it."""

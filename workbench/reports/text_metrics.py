@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TextMetric:
     details: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class TextMetrics:
     """Every metric over the same pairs of texts.
 
@@ -98,8 +98,6 @@ class TextMetrics:
 
     metrics: tuple[TextMetric, ...]
     left_out: tuple[str, ...] = field(default=(), repr=False)
-
-    __repr__ = short_repr
 
     def __getitem__(self, name: str) -> TextMetric:
         """Return a metric by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._tables import listed
 from workbench.data.images import Root
 from workbench.errors import InputError, OptionError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FACTS = ("source", "view", "sex", "age", "patient_id", "warnings")
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class ReviewCase:
     """One case.
 
@@ -53,8 +53,6 @@ class ReviewCase:
     path: str | None = None
     root: Path | None = None
     upright: bool = False
-
-    __repr__ = short_repr
 
     def radiograph(self) -> Radiograph:
         """Read the radiograph, turned where the model got it turned.

@@ -20,18 +20,19 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform, save_frame
 from workbench.data.mapping import from_cell, sections, to_cell
 from workbench.errors import InputError, OptionError, unknown_name
+from workbench.figures.tables import frame_table
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE_NAMES
@@ -39,7 +40,7 @@ from workbench.review.suspects import DISPUTE, FLIP, match_rows
 from workbench.review.verdicts import Annotation, Annotations
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class CorrectedReference:
     """References after review.
 
@@ -60,8 +61,6 @@ class CorrectedReference:
     reports: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     boxes: dict[tuple[str, str], list[dict]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each case, as `workbench evaluate --references` takes it.
@@ -115,8 +114,6 @@ class CorrectedReference:
         return manifest.with_frame(conform(frame, sort=False), notes=notes).select(keep)
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
         notes = "".join(f"<li>{note}</li>" for note in self.notes)
         head = f"<p>{int(self.reviewed.sum()):,} cases reviewed, {len(self.changes):,} changes</p>"
         return head + f"<ul>{notes}</ul>" + frame_table(self.changes)

@@ -21,11 +21,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from workbench.backends.levels import TEXTS, needs
 from workbench.data.frames import save_frame
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import wilson
+from workbench.figures.page import card
+from workbench.figures.style import CYCLE, new_axes, style
+from workbench.figures.tables import html_table
 from workbench.findings import standard_name
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.cases import ReviewCase, find_case, review_case, stratified
@@ -45,8 +49,6 @@ from workbench.review.suspects import KINDS, Joined, check_kinds, error_masks, f
 from workbench.runs.record import stated_notice, turned_upright
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from workbench.hallucination import GroundingTable
 
 _SHOWN = ("source", "view", "sex", "age group", "patient_id", "path", "mean_logprob", "tokens")
@@ -208,31 +210,27 @@ class ErrorQueue:
             "notes": list(self.notes),
         }
 
+    @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw how many entries there are for each finding, by kind, the most at the top."""
-        from workbench.figures.style import CYCLE, new_figure, style
-
         finding = self.entries["finding"].replace("", "whole report")
         counts = pd.crosstab(finding, self.entries["kind"].astype(str))
         counts = counts.loc[counts.sum(axis=1).sort_values(kind="stable").index]
         # errors of one sort have neighbouring tones
         tones = (CYCLE[1], "#f2b48a", CYCLE[3], CYCLE[0], CYCLE[4], *["#8c8c8c"] * 4)
-        with style():
-            if ax is None:
-                height = 2.3 + 0.42 * max(1, len(counts))
-                ax = new_figure(figsize=(9.5, height), layout="constrained").add_subplot()
-            left = np.zeros(len(counts))
-            for kind, colour in zip(KINDS, tones, strict=True):
-                if kind in counts:
-                    ax.barh(counts.index, counts[kind], left=left, color=colour, label=kind)
-                    left += counts[kind].to_numpy()
-            ax.set_xlabel("entries")
-            ax.set_title(f"{len(self):,} entries about {len(self.joined.cases):,} reports")
-            ax.grid(axis="x")
-            if len(counts):
-                legend_below(ax)
-            else:
-                ax.text(0.5, 0.5, "nothing is suspect", transform=ax.transAxes, ha="center")
+        ax = ax or new_axes(9.5, 2.3 + 0.42 * max(1, len(counts)))
+        left = np.zeros(len(counts))
+        for kind, colour in zip(KINDS, tones, strict=True):
+            if kind in counts:
+                ax.barh(counts.index, counts[kind], left=left, color=colour, label=kind)
+                left += counts[kind].to_numpy()
+        ax.set_xlabel("entries")
+        ax.set_title(f"{len(self):,} entries about {len(self.joined.cases):,} reports")
+        ax.grid(axis="x")
+        if len(counts):
+            legend_below(ax)
+        else:
+            ax.text(0.5, 0.5, "nothing is suspect", transform=ax.transAxes, ha="center")
         return ax
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -247,9 +245,6 @@ class ErrorQueue:
         return f"<ErrorQueue {len(self):,} entries about {len(self.joined.cases):,} reports>"
 
     def _repr_html_(self) -> str:
-        from workbench.figures.page import card
-        from workbench.figures.tables import html_table
-
         pairs = ", ".join(f"{count:,} {name}" for name, count in self.pairs.items())
         notes = "".join(f"<div style='{_NOTE}'>{escape(note)}</div>" for note in self.notes)
         rows = [[kind, f"{count:,}"] for kind, count in self.counts.items() if count]

@@ -12,15 +12,15 @@ everybody always says the same, chance explains all of it and kappa is undefined
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import (
     RESAMPLES,
@@ -29,16 +29,15 @@ from workbench.evaluation.intervals import (
     divided,
     estimate,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from workbench.figures.estimates import plot_rates
+from workbench.figures.tables import html_table
 
 #: How bad it is to differ by some grades.
 WEIGHTS = ("nominal", "linear", "quadratic")
 MISSING = -1
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Agreement:
     """Agreement of raters over items; for the input see `agreement`.
 
@@ -59,8 +58,6 @@ class Agreement:
     alpha: Estimate
     same: Estimate
     pairs: dict[tuple[str, str], Estimate]
-
-    __repr__ = short_repr
 
     @property
     def items(self) -> int:
@@ -89,8 +86,6 @@ class Agreement:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the agreement of all and of each pair with intervals."""
-        from workbench.figures.estimates import plot_rates
-
         rows = [(self.measure, self.kappa)]
         rows += [(f"{a} and {b}", found) for (a, b), found in self._others()]
         ax = plot_rates(rows, ax, xlabel="agreement beyond chance")
@@ -101,8 +96,6 @@ class Agreement:
         return self.pairs.items() if len(self.raters) > 2 else ()
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         rows = [[name, found.text(), f"{found.n:,}"] for name, found in self.measures]
         who = f"{', '.join(self.raters)}: {self.items:,} items, {self.weights} weights"
         return f"<p>{escape(who)}</p>" + html_table(["agreement", "value [95 %]", "n"], rows)

@@ -18,21 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy.special import ndtr
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, divided, holm, wilson
+from workbench.figures.numbers import fixed
+from workbench.figures.style import BLUE, GRID, INK, VERMILION, new_axes, style
+from workbench.figures.tables import html_table
 from workbench.findings import DEVICE
 from workbench.review.readings import CODE_NAMES, FINDINGS
 from workbench.review.suspects import NO, UNKNOWN, YES, Joined, error_masks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PATIENTS = 10
 ERRORS_NEEDED = 5
@@ -98,14 +98,12 @@ class Slice:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class SliceTable:
     """All slices: the tested ones, the worst first, then the others; and how many were tested."""
 
     slices: tuple[Slice, ...]
     tested: int
-
-    __repr__ = short_repr
 
     @property
     def worse(self) -> tuple[Slice, ...]:
@@ -117,38 +115,31 @@ class SliceTable:
         frame = pd.DataFrame([item.to_dict() for item in self.slices])
         return frame if frame.empty else frame.astype({"ratio": float, "z": float, "p": float})
 
+    @style()
     def plot(self, ax: Axes | None = None, *, count: int = 12) -> Axes:
         """Draw the rates of the worst slices with intervals, and what was expected of each."""
-        from workbench.figures.style import BLUE, GRID, INK, VERMILION, new_figure, style
-
         shown = [item for item in self.slices if item.z is not None][:count]
-        with style():
-            if ax is None:
-                height = 2.2 + 0.42 * max(1, len(shown))
-                ax = new_figure(figsize=(9.5, height), layout="constrained").add_subplot()
-            for at, item in enumerate(shown):
-                colour = VERMILION if item in self.worse else BLUE
-                rate = np.array((item.rate.low, item.rate.value, item.rate.high), dtype=float)
-                ax.plot(rate[[0, 2]], (at, at), color=colour, lw=2)
-                ax.plot(rate[1], at, "o", color=colour)
-                ax.plot(item.expected / item.chances, at, "|", color=INK, ms=16, mew=2)
-            names = [f"{item.attribute} = {item.value}, {item.finding}" for item in shown]
-            ax.set_yticks(np.arange(len(shown)), names)
-            ax.set(ylim=(len(shown) - 0.5, -0.6), xlabel="errors per chance to make one")
-            ax.grid(axis="x", color=GRID)
-            ax.set_xlim(left=0)
-            title = f"{len(self.worse)} of {self.tested:,} slices are worse than the rest"
-            ax.set_title(title if shown else "no slice is large enough to be tested")
-            ax.plot([], [], "o-", color=VERMILION, label="worse, after correction")
-            ax.plot([], [], "o-", color=BLUE, label="may be chance")
-            ax.plot([], [], "|", color=INK, ms=14, mew=2, ls="", label="expected")
-            legend_below(ax)
+        ax = ax or new_axes(9.5, 2.2 + 0.42 * max(1, len(shown)))
+        for at, item in enumerate(shown):
+            colour = VERMILION if item in self.worse else BLUE
+            rate = np.array((item.rate.low, item.rate.value, item.rate.high), dtype=float)
+            ax.plot(rate[[0, 2]], (at, at), color=colour, lw=2)
+            ax.plot(rate[1], at, "o", color=colour)
+            ax.plot(item.expected / item.chances, at, "|", color=INK, ms=16, mew=2)
+        names = [f"{item.attribute} = {item.value}, {item.finding}" for item in shown]
+        ax.set_yticks(np.arange(len(shown)), names)
+        ax.set(ylim=(len(shown) - 0.5, -0.6), xlabel="errors per chance to make one")
+        ax.grid(axis="x", color=GRID)
+        ax.set_xlim(left=0)
+        title = f"{len(self.worse)} of {self.tested:,} slices are worse than the rest"
+        ax.set_title(title if shown else "no slice is large enough to be tested")
+        ax.plot([], [], "o-", color=VERMILION, label="worse, after correction")
+        ax.plot([], [], "o-", color=BLUE, label="may be chance")
+        ax.plot([], [], "|", color=INK, ms=14, mew=2, ls="", label="expected")
+        legend_below(ax)
         return ax
 
     def _repr_html_(self) -> str:
-        from workbench.figures.numbers import fixed
-        from workbench.figures.tables import html_table
-
         said = (
             f"<p><b>Slices</b>: {self.tested:,} tested, {len(self.worse):,} worse than the rest "
             "after Holm's correction.</p>"

@@ -23,7 +23,7 @@ import os
 import secrets
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import read_json
 from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
@@ -59,7 +59,7 @@ from workbench.runs.record import now
 _MOST = 10_000_000
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class ReaderStudy:
     """A reader study in its folder, seen by whoever holds the key.
 
@@ -68,8 +68,6 @@ class ReaderStudy:
 
     folder: Path
     key: Mapping[str, Any] = field(repr=False)
-
-    __repr__ = short_repr
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -254,7 +252,7 @@ def open_study(folder: str | os.PathLike) -> ReaderStudy:
     return ReaderStudy(folder, key)
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class SampleSize:
     """A planned study; for what was assumed see `sample_size`.
 
@@ -271,8 +269,6 @@ class SampleSize:
     expected: float
     readers: int
     icc: float
-
-    __repr__ = short_repr
 
     def _repr_html_(self) -> str:
         return (

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from workbench._repr import plain, short_repr
-from workbench._store import whole_file
+from workbench._repr import plain, result
 from workbench.errors import InputError
 from workbench.evaluation.intervals import (
     RESAMPLES,
@@ -34,14 +33,12 @@ from workbench.evaluation.intervals import (
     ratio,
     wilson,
 )
-from workbench.figures.page import PAGE_STYLE, figure_html, html_page, scoped
+from workbench.figures.page import PAGE_STYLE, figure_html, html_file, html_page, scoped
+from workbench.figures.style import INK, new_axes, style
 from workbench.figures.tables import html_table
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.review.study_files import ARMS, MODEL, REFERENCE
 from workbench.review.study_session import GRADES, SUCCESS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Of kappa: how bad it is to differ by some grades.
 WEIGHTS = "linear"
@@ -50,7 +47,7 @@ _COLOURS = {"A": "#0b5c8f", "B": "#7db8da", "C": "#f3c08a", "D": "#c4510a"}
 _DARK = ("A", "D")
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class StudyResult:
     """A study, unblinded.
 
@@ -77,8 +74,6 @@ class StudyResult:
     seconds: Mapping[str, Estimate]
     missing: int
     seed: int
-
-    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each reader and arm: readings, A to D, success, low, high."""
@@ -107,28 +102,25 @@ class StudyResult:
             "seed": self.seed,
         })  # fmt: skip
 
+    @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw shares of grades as stacked bars, and the interval of success above each."""
-        from workbench.figures.style import INK, new_figure, style
-
         counts = {arm: self._grades("all", arm) for arm in ARMS}
-        with style():
-            if ax is None:
-                ax = new_figure(figsize=(9.5, 3.4), layout="constrained").add_subplot()
-            for at, arm in enumerate(ARMS):
-                _stack(ax, at, counts[arm], named=not at)
-                found = self.success[arm]
-                if found.bounded:
-                    known = np.array((found.low, found.value, found.high), dtype=float)
-                    above = at - 0.36
-                    ax.plot(known[[0, 2]], (above, above), color=INK, lw=2)
-                    ax.plot(known[1], above, "o", color=INK, ms=6, clip_on=False)
-            readings = [f"{arm}\n{sum(counts[arm].values()):,} readings" for arm in ARMS]
-            ax.set_yticks(range(len(ARMS)), readings)
-            ax.set(xlim=(0, 1), ylim=(len(ARMS) - 0.55, -0.6))
-            ax.set_xlabel("share of readings; black: A and B together, 95 % interval")
-            ax.set_title(f"Acceptable: {self._acceptable()}")
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, fontsize=11)
+        ax = ax or new_axes(9.5, 3.4)
+        for at, arm in enumerate(ARMS):
+            _stack(ax, at, counts[arm], named=not at)
+            found = self.success[arm]
+            if found.bounded:
+                known = np.array((found.low, found.value, found.high), dtype=float)
+                above = at - 0.36
+                ax.plot(known[[0, 2]], (above, above), color=INK, lw=2)
+                ax.plot(known[1], above, "o", color=INK, ms=6, clip_on=False)
+        readings = [f"{arm}\n{sum(counts[arm].values()):,} readings" for arm in ARMS]
+        ax.set_yticks(range(len(ARMS)), readings)
+        ax.set(xlim=(0, 1), ylim=(len(ARMS) - 0.55, -0.6))
+        ax.set_xlabel("share of readings; black: A and B together, 95 % interval")
+        ax.set_title(f"Acceptable: {self._acceptable()}")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, fontsize=11)
         return ax
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -137,16 +129,12 @@ class StudyResult:
         Raises:
             InputError: the name does not end in .html.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".html":
-            raise InputError(f"{path.name}: the report of a study is written as .html")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        said = f"grades by arm; acceptable: {self._acceptable()}"
-        picture = figure_html(self.plot(), said, dpi=150)
-        with whole_file(path) as partial:
+        with html_file(path) as partial:
+            said = f"grades by arm; acceptable: {self._acceptable()}"
+            picture = figure_html(self.plot(), said, dpi=150)
             page = html_page(self.title, PAGE_STYLE, self._body(picture))
             partial.write_text(page, encoding="utf-8")
-        return path
+        return Path(path)
 
     def _repr_html_(self) -> str:
         style = scoped(PAGE_STYLE, "study")
@@ -225,8 +213,6 @@ class StudyResult:
 
 def _stack(ax: Axes, at: int, counts: Mapping[str, int], *, named: bool) -> None:
     """Draw the shares of the grades of one arm side by side, with the share where it fits."""
-    from workbench.figures.style import INK
-
     total, left = max(1, sum(counts.values())), 0.0
     for grade, meaning in GRADES.items():
         share = counts[grade] / total

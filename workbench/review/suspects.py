@@ -25,12 +25,11 @@ Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE, SIDE_NAMES, read_texts
@@ -60,7 +59,7 @@ COLUMNS = ("case", "kind", "finding", "said", "reference", "said side", "referen
 COLUMNS += ("confidence", "evidence")
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Joined:
     """Cases with what was said and what is known, in tables (cases, findings).
 
@@ -87,8 +86,6 @@ class Joined:
     extra: tuple[str, ...]
     unmatched: int
     read: int
-
-    __repr__ = short_repr
 
     @property
     def known(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from workbench._repr import short_repr
+from workbench._repr import result
 from workbench._store import JsonLines
 from workbench.data.frames import save_frame
 from workbench.errors import InputError, OptionError
+from workbench.figures.tables import frame_table
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
@@ -58,7 +59,7 @@ _SHORT = 20
 Entry = pd.Series | Mapping[str, object]
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class Annotation:
     """One verdict of one person about one entry.
 
@@ -94,8 +95,6 @@ class Annotation:
     comment: str = ""
     report: str = ""
     boxes: str = ""
-
-    __repr__ = short_repr
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -236,8 +235,6 @@ class Annotations:
         return len(self.current())
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
         return frame_table(self.to_frame().drop(columns=["n", "report"]))
 
 

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from workbench._store import whole_file
 from workbench.backends.levels import WRITER, needs
-from workbench.errors import InputError, OptionError
+from workbench.errors import OptionError
+from workbench.figures.page import html_file
 from workbench.figures.words import FULL
 from workbench.generation import Generation
 from workbench.interface import ChestXrayModel
@@ -236,16 +236,11 @@ class Explorer(Front):
         Raises:
             InputError: the name does not end in .html.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".html":
-            raise InputError(f"{path.name}: the page is written as .html; name it so")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for side in self.sides:
-            side.ensure_report()
-        text = self._page()
-        with whole_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-        return path
+        with html_file(path) as partial:
+            for side in self.sides:
+                side.ensure_report()
+            partial.write_text(self._page(), encoding="utf-8")
+        return Path(path)
 
     def still(self) -> str:
         """Return a picture and the text; a small model writes its report for it."""

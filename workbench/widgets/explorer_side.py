@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench.attention.word_maps import patch_rows
 from workbench.backends.levels import READER, check_level
 from workbench.errors import InputError, OptionError
@@ -267,7 +266,7 @@ def part_in(message: Mapping[str, Any], name: str) -> int | None:
     return None if message.get(name) is None else number_in(message, name)
 
 
-@dataclass(frozen=True, eq=False)
+@result()
 class Passage:
     """One text that a model wrote about one image: its number among all texts of a side.
 
@@ -280,8 +279,6 @@ class Passage:
     generation: Generation
     trace: Trace | None
     question: str = ""
-
-    __repr__ = short_repr
 
     @cached_property
     def page(self) -> dict[str, Any]:

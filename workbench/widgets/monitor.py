@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from workbench._lazy import make_callable
-from workbench._repr import plain, short_repr
+from workbench._repr import plain, result
 from workbench._store import JsonLines, file_stamp, read_json
 from workbench.errors import WorkbenchError
 from workbench.figures.numbers import Estimate, fixed
@@ -65,7 +65,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
+@result(eq=True)
 class RunState:
     """What can be told of a run now; None and "" while unknown.
 
@@ -100,8 +100,6 @@ class RunState:
     early: bool = False
     memory: Mapping[str, Any] | None = None
     ledger: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    __repr__ = short_repr
 
 
 def run_state(folder: str | os.PathLike, *, now: float | None = None) -> RunState:
