@@ -41,12 +41,7 @@ from workbench.evaluation.intervals import alone
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style
-from workbench.findings import (
-    ABSENT,
-    NODULE,
-    PHANTOM_FINDINGS,
-    PRESENT,
-)
+from workbench.findings import ABSENT, NODULE, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import DOMAINS, Phantom

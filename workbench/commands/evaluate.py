@@ -37,11 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "reports (default), or a model that is asked for reports of phantoms or of a manifest"
     option("what", what, nargs="?", choices=("reports", "model"), default="reports")
     others = "predictions of other systems, compared with the first"
-    option(
-        "--predictions FILE",
-        "what a system wrote, or the folder of a run",
-        type=Path,
-    )
+    option("--predictions FILE", "what a system wrote, or the folder of a run", type=Path)
     option("--references FILE", "reports or labels, or a manifest", type=Path)
     option("--policy", "what is scored (joint-definite)", choices=POLICIES, default=POLICIES[0])
     option("--compare OTHER", others, type=Path, nargs="+", default=[])

@@ -23,15 +23,7 @@ from workbench.data.cards import DataCard
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES, REPORT_SECTIONS, VOCABULARY, shown
 from workbench.data.frames import map_unique, meet, name_form, nothing_meets, refuse_two
 from workbench.errors import InputError
-from workbench.findings import (
-    ABSENT,
-    NOT_MENTIONED,
-    PRESENT,
-    TICKS,
-    UNCERTAIN,
-    cell_key,
-    read_cell,
-)
+from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, TICKS, UNCERTAIN, cell_key, read_cell
 
 #: What a reader can say of one label: seen or not.
 TICKED = {"1": PRESENT, "0": ABSENT}

@@ -21,13 +21,7 @@ from workbench.backends.vlm_processor import render
 from workbench.cases import Case
 from workbench.errors import OptionError, TrainingError
 from workbench.finetune.datasets import FeatureCache, Images, TurnRows
-from workbench.finetune.encoding import (
-    Example,
-    Student,
-    encode_turns,
-    example_of,
-    pack_groups,
-)
+from workbench.finetune.encoding import Example, Student, encode_turns, example_of, pack_groups
 from workbench.finetune.recipe import Recipe, TrainingRecipe
 from workbench.finetune.turns import Turn
 from workbench.interface import ChestXrayModel, CxrLlavaModel, TransformersModel

@@ -38,12 +38,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from matplotlib.axes import Axes
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from workbench._repr import result
 from workbench.backends.transformers_vlm import Vlm

@@ -30,14 +30,7 @@ from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.hallucination.detectors import sampled_labels, semantic_entropy
 from workbench.hallucination.polling import NO, UNCLEAR, YES, named, question_about, read_answer
-from workbench.hallucination.probe_table import (
-    Asked,
-    ProbeTable,
-    rate,
-    resampled,
-    share,
-    tabulate,
-)
+from workbench.hallucination.probe_table import Asked, ProbeTable, rate, resampled, share, tabulate
 from workbench.interface import ChestXrayModel
 from workbench.reports import label
 

@@ -83,9 +83,7 @@ def read_dicom(data: bytes, how: Reading) -> Radiograph:
     return Radiograph.examined(pixels, contract, fit=how.fit, meta=header.allowed_meta(ds))
 
 
-def _lightness(
-    rgb: np.ndarray,
-) -> tuple[np.ndarray, GreyScale, int, tuple[InputWarning, ...]]:
+def _lightness(rgb: np.ndarray) -> tuple[np.ndarray, GreyScale, int, tuple[InputWarning, ...]]:
     """Return lightness at full depth as for pictures, its scale and bits; refuse colour photos."""
     highest = int(rgb.max())
     depth = np.uint8 if highest <= 255 else np.uint16

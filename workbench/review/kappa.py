@@ -22,13 +22,7 @@ from matplotlib.axes import Axes
 
 from workbench._repr import plain, result
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.intervals import (
-    RESAMPLES,
-    Estimate,
-    bootstrap_weights,
-    divided,
-    estimate,
-)
+from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, divided, estimate
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
 
