@@ -33,7 +33,7 @@ from workbench._store import StoredResults
 from workbench.bench.keys import Radiographs, check_numbers
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
-from workbench.figures.tables import html_table
+from workbench.figures.tables import bullets, html_table
 from workbench.interface import ChestXrayModel, load_model
 from workbench.phantom.case import seen_warning
 
@@ -246,8 +246,8 @@ class BenchTable(ABC):
         )
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in (*self._notes(), *self.warnings))
-        return f"{html_table(self.head, self._cells())}<ul>{notes}</ul>"
+        table = html_table(self.head, self._cells())
+        return table + bullets((*self._notes(), *self.warnings))
 
     def __str__(self) -> str:
         rows = [self.head, *self._cells()]

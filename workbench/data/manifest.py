@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,7 +160,7 @@ class Manifest:
         return f"<Manifest {len(self):,} rows, {patients:,} patients, source {sources or 'none'}>"
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
+        from workbench.figures.tables import bullets, html_table
 
         counts = self.summary()
         head = ", ".join(
@@ -172,11 +171,8 @@ class Manifest:
             for name, n in counts["findings"].items()
             if any(n[code] for code in COUNTED)
         ]
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return (
-            f"<p><b>Manifest</b>: {head}</p>{html_table(('finding', *COUNTED), rows)}"
-            f"<ul>{notes}</ul>"
-        )
+        table = html_table(("finding", *COUNTED), rows)
+        return f"<p><b>Manifest</b>: {head}</p>{table}{bullets(self.notes)}"
 
 
 def column_digests(frame: pd.DataFrame) -> dict[str, str]:

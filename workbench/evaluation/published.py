@@ -24,7 +24,7 @@ from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.scorecard import ScoreCard
 from workbench.figures.numbers import percent
-from workbench.figures.tables import html_table
+from workbench.figures.tables import bullets, html_table
 
 AVERAGE = "average"
 
@@ -58,11 +58,9 @@ class PublishedTable:
             [name, *(self._cell(system, name) for system in self.cells)]
             for name in (*self.findings, AVERAGE)
         ]
-        notes = "".join(
-            f"<li>{escape(one)}: {escape(note)}</li>" for one, note in self.notes.items()
-        )
+        notes = bullets(f"{one}: {note}" for one, note in self.notes.items())
         table = html_table(["F1", *self.cells], rows)
-        return f"<p><b>{escape(self.title)}</b></p>{table}<ul>{notes}</ul>"
+        return f"<p><b>{escape(self.title)}</b></p>{table}{notes}"
 
     def _cell(self, system: str, row: str) -> str:
         cell = self.cells[system].get(row)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from workbench._store import whole_file
 from workbench.errors import InputError
+from workbench.figures.tables import bullets
 
 
 def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
@@ -107,8 +108,7 @@ def notes_html(title: str, notes: Sequence[str]) -> str:
     """Return a box of notes in the style of pages; nothing where there is none. Escaped here."""
     if not notes:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<div class="notes"><b>{escape(title)}</b><ul>{items}</ul></div>'
+    return f'<div class="notes"><b>{escape(title)}</b>{bullets(notes)}</div>'
 
 
 def save_files(

@@ -10,7 +10,7 @@ number with its interval stays on one line, and a table that is too wide scrolls
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,12 @@ def frame_table(frame: pd.DataFrame, *, digits: int = 3, limit: int | None = Non
     made = html_table([str(name) for name in shown.columns], list(zip(*columns, strict=True)))
     left = len(frame) - len(shown)
     return made + (f"<p>... and {left:,} more rows</p>" if left else "")
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return texts, escaped here, as a list; nothing where there is none."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def unbroken(text: object) -> str:

@@ -96,11 +96,16 @@ def confidence_html(
 def tinted(
     text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]], tag: str = "span"
 ) -> str:
-    """Return a text as HTML, each span with a title and a style of its own."""
+    """Return a text as HTML, each span with a title and a style of its own.
+
+    Spans are in order; one that overlaps an earlier one is left out.
+    """
     pieces, at = [], 0
     for (start, end), (title, style) in zip(spans, looks, strict=True):
+        if start < at:
+            continue
         said = escape(text[start:end])
-        look = f'style="border-radius:3px;{style}" title="{title}"'
+        look = f'style="border-radius:3px;{style}" title="{escape(title)}"'
         pieces.append(f"{escape(text[at:start])}<{tag} {look}>{said}</{tag}>")
         at = end
     return "".join(pieces) + escape(text[at:])

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from workbench._repr import result
 from workbench.errors import InputError
 from workbench.figures.numbers import Estimate, number_text
-from workbench.figures.tables import frame_table
+from workbench.figures.tables import bullets, frame_table
 from workbench.figures.training import plot_learning
 from workbench.finetune.recipe import Recipe, read_recipe
 
@@ -155,8 +155,8 @@ class Ledger:
             for part, row in self.trainable.items()
             if row["parameters"]
         )
-        facts = _bullets([f"learned: {parts}", *self._facts()])
-        notes = _bullets(self.notes)
+        facts = bullets([f"learned: {parts}", *self._facts()])
+        notes = bullets(self.notes)
         return f"<h4>{escape(self._title())}</h4>{facts}{frame_table(self.to_frame())}{notes}"
 
 
@@ -229,8 +229,3 @@ def last_checkpoint(folder: Path) -> Path | None:
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write plain values."""
     path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""

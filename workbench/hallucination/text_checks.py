@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -156,19 +155,13 @@ class TextChecks:
         return pd.DataFrame(list(map(vars, self.issues)), columns=columns)
 
     def _repr_html_(self) -> str:
-        pieces, at = [], 0
-        for issue in self.issues:
-            if issue.start < at:
-                continue
-            pieces.append(escape(self.text[at : issue.start]))
-            pieces.append(
-                f'<mark style="background:#f6c28b" title="{escape(issue.rule)}: '
-                f'{escape(CHECKS[issue.rule])}">{escape(issue.text)}</mark>'
-            )
-            at = issue.end
-        pieces.append(escape(self.text[at:]))
-        said = "; ".join(f"{name}: {CHECKS[name]}" for name in self.rules) or "nothing found"
-        return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{escape(said)}</p>"
+        from workbench.figures.words import tinted
+
+        spans = [(issue.start, issue.end) for issue in self.issues]
+        says = {name: f"{name}: {CHECKS[name]}" for name in self.rules}
+        looks = [(says[issue.rule], "background:#f6c28b") for issue in self.issues]
+        shown, said = tinted(self.text, spans, looks, "mark"), "; ".join(says.values())
+        return f"<p style='white-space:pre-wrap'>{shown}</p><p>{said or 'nothing found'}</p>"
 
 
 @needs(TEXTS)

@@ -261,6 +261,8 @@ def merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
 
 
 def _strongest(group: list[FindingLabel]) -> FindingLabel:
+    if len(group) == 1:
+        return group[0]
     code = min((row.code for row in group), key=_RANK.index)
     kept = [row for row in group if row.code == code]
     kinds = list(dict.fromkeys(row.kind for row in kept if row.kind))

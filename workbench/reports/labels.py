@@ -137,13 +137,11 @@ class Labels:
     def _repr_html_(self) -> str:
         from workbench.figures.words import tinted
 
-        spans, looks, at = [], [], 0
+        spans, looks = [], []
         for row in sorted(self.mentions, key=lambda item: (item.start, -item.end)):
-            if row.start >= at:
-                title = ", ".join(filter(None, (row.finding, row.code, row.side, row.zone)))
-                looks.append((title, f"background:{_COLOURS[row.code]}"))
-                spans.append((row.start, row.end))
-                at = row.end
+            title = ", ".join(filter(None, (row.finding, row.code, row.side, row.zone)))
+            looks.append((title, f"background:{_COLOURS[row.code]}"))
+            spans.append((row.start, row.end))
         shown = tinted(self.text, spans, looks, "mark")
         key = " ".join(f'<mark style="background:{c}">{n}</mark>' for n, c in _COLOURS.items())
         return f"<p style='white-space:pre-wrap'>{shown}</p><p>{key}</p>"

@@ -113,10 +113,6 @@ class Headings:
             last = Section(name, mark.start, mark.body, mark.end, mark.skipped)
         return tuple(_ended(text, [*found, last]))
 
-    def skips(self, text: str) -> bool:
-        """Say whether a text has a section that states nothing."""
-        return any(section.skipped for section in self.divide(text))
-
     def _listed(self, text: str, places: list[Span]) -> Iterator[Section]:
         """Yield the headings that the list knows, as sections to the end of the text."""
         for match in _found(self._known, text, places):

@@ -32,7 +32,7 @@ from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform, save_frame
 from workbench.data.mapping import from_cell, sections, to_cell
 from workbench.errors import InputError, OptionError, unknown_name
-from workbench.figures.tables import frame_table
+from workbench.figures.tables import bullets, frame_table
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE_NAMES
@@ -114,9 +114,8 @@ class CorrectedReference:
         return manifest.with_frame(conform(frame, sort=False), notes=notes).select(keep)
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{note}</li>" for note in self.notes)
         head = f"<p>{int(self.reviewed.sum()):,} cases reviewed, {len(self.changes):,} changes</p>"
-        return head + f"<ul>{notes}</ul>" + frame_table(self.changes)
+        return head + bullets(self.notes) + frame_table(self.changes)
 
 
 def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:
