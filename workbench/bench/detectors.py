@@ -16,13 +16,10 @@ counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-
-import numpy as np
 
 from workbench.backends.levels import READER, needs
 from workbench.bench.detector_table import DetectorTable, tabulate
@@ -156,14 +153,10 @@ def judge_case(model: ChestXrayModel, key: CaseKey, *, samples: int = 0) -> Judg
         found.findings,
         tuple(case.labels.get(name, NOT_MENTIONED) for name in found.findings),
         tuple(map(tuple, found.scores.tolist())),
-        tuple(tuple(_short(row)) for row in found.states),
+        # four digits a number, as states are stored
+        tuple(tuple(float(f"{value:.4g}") for value in row) for row in found.states),
         key.patient,
     )
-
-
-def _short(state: np.ndarray) -> Sequence[float]:
-    """Return a state with four digits a number, as it is stored."""
-    return [float(f"{value:.4g}") for value in state]
 
 
 @cache

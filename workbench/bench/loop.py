@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter
@@ -132,8 +133,6 @@ def _worked(
 
 def _load(source: str, options: Mapping[str, Any]) -> None:
     """Give a worker process its model and one thread."""
-    import torch
-
     torch.set_num_threads(1)
     _loaded.append(load_model(source, **options))
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from workbench._progress import progress
 from workbench._repr import result
@@ -171,7 +172,10 @@ def quality(
         raise OptionError(f"workers must be at least 1 and fit crop or pad, got {workers}, {fit!r}")
     images = manifest.frame[manifest.frame["path"].notna()]
     journal = None if out is None else JsonLines(Path(out) / "quality.jsonl")
-    records = {} if journal is None else _finished(journal, fit)
+    # torn lines, and those of other readings, are passed over
+    wanted = {"fit": fit, "reading": _READING}
+    earlier = [] if journal is None else journal.read()[0]
+    records = {one["path"]: one for one in earlier if wanted.items() <= one.items()}
     tasks, base = [], Root(folder)
     for path in images["path"]:
         inside = base.contains(path)
@@ -243,16 +247,8 @@ def _seen(tasks: list, folder: Path, workers: int, fit: str) -> Iterator[dict]:
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(journal: JsonLines, fit: str) -> dict[str, dict]:
-    """Return path -> record of an earlier run; torn and older lines are passed over."""
-    wanted = {"fit": fit, "reading": _READING}
-    return {r["path"]: r for r in journal.read()[0] if wanted.items() <= r.items()}
-
-
 def _picture(root: Root, path: str) -> np.ndarray:
     """Return (H, W) of at most 256 pixels; grey for an image that cannot be read."""
-    from PIL import Image
-
     from workbench.imaging import load_radiograph
 
     try:

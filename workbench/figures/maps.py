@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
@@ -48,8 +49,6 @@ def _opaque(strength: np.ndarray) -> np.ndarray:
 
 def one_way() -> ListedColormap:
     """Return the colours of unsigned maps: clear at 0, bright yellow at 1."""
-    from matplotlib import colormaps
-
     steps = np.linspace(0, 1, 256)
     colours = colormaps["plasma"](0.5 + 0.5 * steps)
     colours[:, 3] = _opaque(steps)

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,10 @@ from workbench.data.images import Root
 from workbench.errors import InputError, OptionError
 from workbench.findings import NOT_MENTIONED
 from workbench.model.licence import RESEARCH_NOTICE
+from workbench.radiograph import Radiograph
 from workbench.reports import label
 from workbench.review.readings import CODE_NAMES, FINDINGS
 from workbench.review.suspects import Joined
-
-if TYPE_CHECKING:
-    from workbench.radiograph import Radiograph
 
 _FACTS = ("source", "view", "sex", "age", "patient_id", "warnings")
 

@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.errors import MissingDependencyError, RunError, WorkbenchError
+from workbench.interface import ChestXrayModel
 from workbench.runs.plan import Block, RunPlan
 from workbench.runs.worker import BlockWorker
-
-if TYPE_CHECKING:
-    from workbench.interface import ChestXrayModel
 
 #: Times that a block is tried again after its worker died.
 RETRIES = 3

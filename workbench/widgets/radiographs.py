@@ -15,11 +15,13 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from workbench._repr import plain
 from workbench.data.images import Root
 from workbench.errors import InputError
+from workbench.figures.maps import one_way, two_way
 from workbench.figures.radiograph import COLOURS, OTHER
 from workbench.imaging.load import as_radiograph, load_radiograph
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
@@ -142,8 +144,6 @@ def outlines_of(masks: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _paths(mask: np.ndarray) -> list[list[float]]:
-    from matplotlib.figure import Figure
-
     step = max(1, max(mask.shape) // 512)
     framed = np.pad(mask[::step, ::step].astype(float), 1)
     lines = Figure().add_subplot().contour(framed, levels=[0.5]).allsegs[0]
@@ -154,8 +154,6 @@ def _paths(mask: np.ndarray) -> list[list[float]]:
 @cache
 def colour_tables() -> dict[str, str]:
     """Return the colours of maps as in every figure: base64 of RGBA bytes, from low to high."""
-    from workbench.figures.maps import one_way, two_way
-
     tables = {"one": one_way().colors, "two": two_way().colors}
     return {
         name: bytes_text(np.rint(np.asarray(rows, float) * 255).astype(np.uint8))
