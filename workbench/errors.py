@@ -74,4 +74,5 @@ class RunError(WorkbenchError, RuntimeError):
 def check_one_of(what: str, given: str, allowed: Collection[str]) -> None:
     """Raise `OptionError` for a name that is none of those allowed."""
     if given not in allowed:
-        raise OptionError(f"{what} must be one of {', '.join(allowed)}; got {given!r}")
+        near = did_you_mean(given, allowed)
+        raise OptionError(f"{what} must be one of {', '.join(allowed)}; got {given!r}{near}")

@@ -27,7 +27,7 @@ from workbench.data.images import Root, fingerprint
 from workbench.data.manifest import Manifest
 from workbench.data.mapping import WORDS, read_cells
 from workbench.data.sources import READERS
-from workbench.errors import InputError, OptionError, did_you_mean
+from workbench.errors import InputError, check_one_of
 
 #: Rules that make a table unsafe or meaningless to use; `load` refuses it.
 BLOCKING = VOCABULARY["blocking"].split()
@@ -62,11 +62,8 @@ def build(
         OptionError: the source, or an option, is not known.
         InputError: files are missing or not the published ones.
     """
-    if provenance is not None and provenance not in PROVENANCES:
-        raise OptionError(
-            f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
-            f"{did_you_mean(provenance, PROVENANCES)}"
-        )
+    if provenance is not None:
+        check_one_of("provenance", provenance, PROVENANCES)
     files = Download(source, card(name), labels=labels, reports=reports, show=show)
     loose, notes = READERS[files.card.key](files)
     if loose.empty:

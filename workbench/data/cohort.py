@@ -19,7 +19,7 @@ from workbench._tables import listed, read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS, VOCABULARY
 from workbench.data.frames import meet, name_form, number_form, plain_form, within_source
 from workbench.data.manifest import Manifest
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.findings import PRESENT, standard_name
 
 FRACTIONS = {"train": 0.7, "validate": 0.1, "test": 0.2}
@@ -139,8 +139,7 @@ def apply_split(
         InputError: the file cannot be read or names no row of the manifest.
         OptionError: name is not a part.
     """
-    if name not in SPLITS:
-        raise OptionError(f"name must be one of {', '.join(SPLITS)}, got {name!r}")
+    check_one_of("name", name, SPLITS)
     wanted, kind = _names(Path(list_file), column)
     frame = manifest.frame
     mimic = bool((frame["source"] == "mimic-cxr").fillna(False).any())

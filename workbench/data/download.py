@@ -16,7 +16,7 @@ import pandas as pd
 from workbench._tables import listed, open_text, read_frame
 from workbench.data.cards import DataCard, folded
 from workbench.data.frames import IMAGE_SUFFIXES, join, name_form, refuse_two
-from workbench.errors import InputError, OptionError, did_you_mean
+from workbench.errors import InputError, check_one_of
 
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = ("", "*/", "*/*/")
@@ -54,11 +54,7 @@ class Download:
         self.card = card
         self.labels = next(iter(card.variants)) if labels is None else labels
         self.reports, self.show = reports, show
-        if self.labels not in card.variants:
-            raise OptionError(
-                f"labels of {card.key} must be one of {', '.join(card.variants)}, got {labels!r}"
-                f"{did_you_mean(self.labels, card.variants)}"
-            )
+        check_one_of(f"labels of {card.key}", self.labels, card.variants)
         given = Path(source).expanduser()
         if not given.exists():
             raise InputError(

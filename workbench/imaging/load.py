@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from PIL import Image
 
-from workbench.errors import InputError, OptionError, WorkbenchError
+from workbench.errors import InputError, OptionError, WorkbenchError, check_one_of
 from workbench.findings import ALL_FINDINGS
 from workbench.imaging.dicom import looks_like_dicom, read_dicom
 from workbench.imaging.guards import guarded_decoders
@@ -112,8 +112,7 @@ def _guarded(
 
 
 def _checked_options(fit: str, invert: bool | None, upright: bool, max_pixels: int | None) -> int:
-    if fit not in FITS:
-        raise OptionError(f"fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
+    check_one_of("fit", fit, FITS)
     if invert not in (None, True, False):
         raise OptionError(f"invert must be None, True or False, got {invert!r}")
     if upright not in (True, False):

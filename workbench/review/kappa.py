@@ -21,7 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench._repr import plain, result
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_one_of
 from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, divided, estimate
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
@@ -150,8 +150,7 @@ def agreement(
 
 def _disagreement(count: int, weights: str) -> np.ndarray:
     """Return (count, count) float: 0 for equal categories, 1 for the most different ones."""
-    if weights not in WEIGHTS:
-        raise OptionError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
+    check_one_of("weights", weights, WEIGHTS)
     if weights == "nominal":
         return 1.0 - np.eye(count)
     away = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) / max(1, count - 1)

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from workbench._store import JsonLines, read_json
 from workbench.data.mapping import from_cell, to_cell
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.findings import standard_name
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.runs.record import now
@@ -170,8 +170,7 @@ class ReaderSession:
         """
         if item not in {entry.item for entry in self.items}:
             raise InputError(f"no report {item!r} in the list of {self.reader}")
-        if grade not in GRADES:
-            raise OptionError(f"grade must be one of {', '.join(GRADES)}, got {grade!r}")
+        check_one_of("grade", grade, GRADES)
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise OptionError(f"seconds must be 0 or more, got {seconds!r}")
         check_text("comment", comment)

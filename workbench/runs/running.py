@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from workbench.backends.levels import WRITER, needs
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_one_of
 from workbench.generation.options import DecodingOptions, check_whole, decoding_settings
 from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
 from workbench.runs.items import Items
@@ -193,8 +193,7 @@ def _engine(
 
 
 def _check_engine(engine: str, workers: int | None, address: str | None) -> None:
-    if engine not in ENGINES:
-        raise OptionError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    check_one_of("engine", engine, ENGINES)
     if engine == "local" and (workers is not None or address is not None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     if workers is not None:
