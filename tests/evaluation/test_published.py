@@ -6,7 +6,7 @@ import pytest
 
 from workbench.errors import OptionError
 from workbench.evaluation import published_table, score
-from workbench.evaluation.published import AVERAGE, read_published
+from workbench.evaluation.scorecard_page import AVERAGE, read_published
 from workbench.findings import PAPER_FINDINGS, standard_name
 
 SIDE = {

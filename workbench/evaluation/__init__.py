@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from workbench.evaluation.intervals import Estimate as Estimate
     from workbench.evaluation.judges import Judgement as Judgement
     from workbench.evaluation.judges import judge as judge
-    from workbench.evaluation.published import published_table as published_table
     from workbench.evaluation.report_set import ReportSet as ReportSet
     from workbench.evaluation.report_set import read_reports as read_reports
     from workbench.evaluation.scorecard import ScoreCard as ScoreCard
     from workbench.evaluation.scorecard import score as score
+    from workbench.evaluation.scorecard_page import published_table as published_table
     from workbench.evaluation.scorecard_page import save_card as save_card
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)
