@@ -17,7 +17,6 @@ from workbench.backends.vlm_processor import render
 from workbench.cases import phantom_case
 from workbench.errors import ContextBudgetError, OptionError, TrainingError
 from workbench.finetune.adapters import export, load_adapter, save_adapter
-from workbench.finetune.bases import SingleRows, base_of
 from workbench.finetune.datasets import Images
 from workbench.finetune.encoding import GIVEN
 from workbench.finetune.ledger import open_run
@@ -26,6 +25,7 @@ from workbench.finetune.planner import plan
 from workbench.finetune.recipe import TrainingRecipe, TuningRecipe, read_recipe
 from workbench.finetune.running import preview, run
 from workbench.finetune.turns import Turn
+from workbench.finetune.writing_stages import SingleRows, base_of
 from workbench.model.parts import part_modules
 
 SOME = ("llava", "gemma3", "qwen2_5_vl", "paligemma")
