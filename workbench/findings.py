@@ -68,6 +68,25 @@ PARENTS = {
 SIDES = ("left", "right", "bilateral")
 ZONES = ("upper", "mid", "lower")
 SEVERITIES = ("small", "moderate", "large")
+#: The kind of a nodule that is the one of the CT's patient.
+SCAN = "scan"
+#: Kinds that phantoms have and that can be asked for -> finding.
+KINDS = {
+    "linear": ATELECTASIS,
+    "lobar": ATELECTASIS,
+    "pacemaker": DEVICE,
+    "central venous catheter": DEVICE,
+    "endotracheal tube": DEVICE,
+    SCAN: NODULE,
+}
+
+#: In which zones a lobe is seen.
+LOBE_ZONES = {
+    "upper lobe": ("upper",),
+    "middle lobe": ("mid", "lower"),
+    "lingula": ("mid", "lower"),
+    "lower lobe": ("mid", "lower"),
+}
 
 #: Names a person may type for a phantom finding or a question, mapped to the standard name.
 SYNONYMS = {
@@ -86,6 +105,23 @@ SYNONYMS = {
     "support devices": DEVICE,
     "normal": NO_FINDING,
 }
+
+
+def same_zone(zone: str | None, lobe: str | None, stated: str | None, named: str | None) -> bool:
+    """Say whether the stated zone or the lobe that was named is where a finding is.
+
+    A lobe is right where it is the true one; where only the zone is known, any lobe seen there is.
+
+    Args:
+        zone, lobe: where it is; a lobe may have its side in front.
+        stated, named: zone and lobe of a text.
+    """
+    if named is None:
+        return zone == stated
+    if lobe is None:
+        return zone == stated or zone in LOBE_ZONES.get(named, ())
+    own = lobe.removeprefix("left ").removeprefix("right ")
+    return own == named or (named == "lingula" and lobe == "left upper lobe" and zone != "upper")
 
 
 def cell_key(cell: object) -> str:

@@ -6,14 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import KDTree
 
 import workbench as wb
 from workbench.errors import OptionError
-from workbench.findings import CARDIOMEGALY, ON_REQUEST, PHANTOM_FINDINGS
+from workbench.findings import CARDIOMEGALY, EFFUSION, ON_REQUEST, PHANTOM_FINDINGS, same_zone
+from workbench.phantom.case import sample_scene
 from workbench.phantom.ct.projection import Beam, cast, lattice, project
 from workbench.phantom.ct.render import sample_chest
-from workbench.phantom.ct.shape import GROWTH, cardiothoracic_ratio, jacobians
+from workbench.phantom.ct.shape import GROWTH, Shape, cardiothoracic_ratio, jacobians, with_ratio
 from workbench.phantom.ct.volume import CREDIT, VOLUME, Volume, chest
+from workbench.phantom.wording import write_report
+from workbench.reports import label
 
 SIZE = 128
 
@@ -52,10 +56,52 @@ def test_no_shape_folds_and_every_one_can_be_undone():
     for seed in range(8):
         drawn = sample_chest(np.random.default_rng(seed))
         for heart in GROWTH:
-            shape = replace(drawn["shape"], heart=heart)
+            shape = replace(drawn["shape"], heart=heart, rise=(28.0, 0.0))
             assert jacobians(shape, volume).min() > 0.05
             there = shape.to_chest(points, volume)
             np.testing.assert_allclose(shape.to_scan(there, volume), points, atol=0.3)
+
+
+def test_two_hundred_shapes_stay_without_folds():
+    volume = chest()
+    for seed in range(100, 300):
+        rng = np.random.default_rng(seed)
+        rise = tuple(rng.uniform(0, 30, 2) * (rng.random(2) < 0.5))
+        shape = replace(sample_chest(rng)["shape"], heart=rng.uniform(*GROWTH), rise=rise)
+        assert jacobians(shape, volume, 16.0).min() > 0.05
+
+
+def grown(shape: Shape, volume: Volume, points: np.ndarray, step: float = 1.0) -> np.ndarray:
+    """By how much volumes grow from the scan to the chest, at points (N, 3) of the scan."""
+    there = shape.to_chest(points, volume)
+    moves = np.eye(3) * step
+    changes = [shape.to_scan(there + m, volume) - shape.to_scan(there - m, volume) for m in moves]
+    return 1 / np.linalg.det(np.stack(changes, -1) / (2 * step))
+
+
+@pytest.mark.parametrize("body", ["ball", "cube", "right lung", "left lung"])
+@pytest.mark.parametrize("rise", [(0.0, 0.0), (26.0, 0.0), (0.0, 26.0)])
+def test_a_body_keeps_the_volume_that_its_jacobian_states(body, rise):
+    volume = chest()
+    drawn = sample_chest(np.random.default_rng(3))["shape"]
+    shape, middle, step = replace(drawn, heart=0.2, rise=rise), np.array([20.0, 0, 55]), 4.0
+
+    def inside(points: np.ndarray) -> np.ndarray:
+        away = np.abs(points - middle)
+        if body == "ball":
+            return np.square(away).sum(1) < 40**2
+        if body == "cube":
+            return away.max(1) < 35
+        at = np.rint((points + volume.extent / 2) / volume.spacing).astype(int)
+        within = ((at >= 0) & (at < volume.shape)).all(1)
+        return within & volume.mask(body)[tuple(np.clip(at, 0, np.array(volume.shape) - 1).T)]
+
+    axes = [np.arange(-half * 1.25, half * 1.25, step) for half in volume.extent / 2]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    measured = inside(shape.to_scan(grid, volume)).sum() * step**3
+    there = grid[inside(grid)][::5]
+    expected = grown(shape, volume, there).mean() * inside(grid).sum() * step**3
+    assert measured == pytest.approx(expected, rel=0.05)
 
 
 def test_the_scan_is_left_and_its_nodule_measures_what_radiologists_outlined():
@@ -85,6 +131,76 @@ def test_an_image_changes_where_the_mask_is(finding):
     assert inside >= (0.4 if finding == CARDIOMEGALY else 0.99)
     assert change[mask].mean() > 1e-5
     assert with_it.labels[finding] == "present"
+
+
+def test_the_nodule_of_the_scan_is_back_where_radiologists_outlined_it():
+    drawn = wb.phantom(5, domain="ct", findings=["nodule"], kind="scan", size=256)
+    (lesion,) = drawn.lesions
+    assert (lesion.side, lesion.zone, lesion.lobe) == ("left", "mid", "left lower lobe")
+    assert lesion.size_mm == 24.6
+    assert "in the left lower lobe" in drawn.report
+    volume, facts, mask = chest(), drawn.scene.anatomy, drawn.masks["nodule"]
+    shape = with_ratio(facts["shape"], volume, facts["beam"], facts["ratio"])
+    outlined = volume.points(np.argwhere(volume.votes >= 2) + volume.corner)
+    seen = cast(shape.to_chest(outlined, volume), volume, facts["beam"], 256)
+    away, _ = KDTree(seen).query(np.argwhere(mask))
+    assert away.max() < 3
+    assert mask[tuple(np.rint(seen).astype(int).T)].mean() > 0.98
+    rows, columns = np.nonzero(mask)
+    assert drawn.anatomy["left lung"][int(rows.mean()), int(columns.mean())]
+    with pytest.raises(OptionError, match="give domain='ct' as well"):
+        wb.phantom(5, findings=["nodule"], kind="scan")
+
+
+@pytest.mark.parametrize("finding", ["consolidation", "atelectasis", "nodule"])
+def test_a_lesion_of_one_lung_knows_its_lobe_and_the_report_names_it(finding):
+    for seed in range(12):
+        scene = sample_scene(seed, domain="ct", findings=[finding])
+        (lesion,) = scene.lesions
+        text = write_report([lesion], np.random.default_rng(seed), "ct")
+        row = label(text)[finding]
+        assert same_zone(lesion.zone, lesion.lobe, row.zone, row.lobe)
+        if lesion.side == "bilateral":
+            assert lesion.lobe is None
+            continue
+        assert lesion.lobe.startswith(lesion.side)
+        assert f"{lesion.side} {row.lobe}" == lesion.lobe
+        if "middle" in lesion.params:
+            assert chest().lobe(lesion.params["middle"][lesion.side]) == lesion.lobe
+
+
+def test_fluid_of_a_patient_who_lies_is_a_layer_without_a_level():
+    kwargs = {"domain": "ct", "findings": ["pleural effusion"], "side": "right", "size": SIZE}
+    for severity in ("small", "moderate", "large"):
+        tops = [
+            np.nonzero(wb.phantom(2, view=view, severity=severity, **kwargs).masks[EFFUSION])[
+                0
+            ].min()
+            for view in ("PA", "AP")
+        ]
+        assert tops[1] < tops[0]
+        assert tops[1] < 0.25 * SIZE
+
+
+def test_the_lung_beside_free_air_is_pressed_together():
+    drawn = wb.phantom(3, domain="ct", findings=["pneumothorax"], severity="large", size=256)
+    change = drawn.image.pixels - drawn.without("pneumothorax").image.pixels
+    mask = drawn.masks["pneumothorax"]
+    assert (change[mask] < -0.01).mean() > 0.15
+    assert (change[mask] > 0.01).mean() > 0.15
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_lobe_that_collapses_draws_up_its_hemidiaphragm(side):
+    drawn = wb.phantom(
+        3, domain="ct", findings=["atelectasis"], kind="lobar", side=side, severity="large",
+        size=SIZE,
+    )  # fmt: skip
+    usual = wb.phantom(3, domain="ct", findings=[], size=SIZE)
+    lung = {s: [p.anatomy[f"{s} lung"].sum() for p in (drawn, usual)] for s in ("left", "right")}
+    other = "right" if side == "left" else "left"
+    assert lung[side][0] < 0.97 * lung[side][1]
+    assert lung[other][0] == pytest.approx(lung[other][1], rel=0.02)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

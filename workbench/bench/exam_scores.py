@@ -5,7 +5,8 @@ Policies:
   mentioned are not stated, because the truth of a phantom is never uncertain;
 - what is not known of a radiograph is left out: a finding stated there is neither right nor wrong;
 - side and zone are scored among true positives whose truth has one, and must match exactly
-  (left, right, bilateral; a finding in two zones must name both);
+  (left, right, bilateral; a finding in two zones must name both), lobes as in
+  `findings.same_zone`;
 - edema is always on both sides, so laterality is given with and without it;
 - a false finding of a normal phantom is any finding stated, also one that phantoms cannot have.
 """
@@ -20,7 +21,14 @@ import numpy as np
 from workbench._repr import result
 from workbench.bench.keys import Place
 from workbench.evaluation.intervals import Estimate, grouped_weights, mean_ratio, ratio
-from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
+from workbench.findings import (
+    EDEMA,
+    NO_FINDING,
+    PAPER_FINDINGS,
+    PHANTOM_FINDINGS,
+    PRESENT,
+    same_zone,
+)
 from workbench.reports import label
 
 
@@ -95,7 +103,7 @@ class DomainScore:
 def stated_places(text: str) -> dict[str, Place]:
     """Return finding -> place of what a report states as present."""
     return {
-        row.finding: Place(row.side, row.zone)
+        row.finding: Place(row.side, row.zone, row.lobe)
         for row in label(text).rows
         if row.code == PRESENT and row.finding != NO_FINDING
     }
@@ -167,5 +175,5 @@ def _mark(truth: Place | None, stated: Place | None) -> tuple[bool, ...]:
     return (
         True, True,
         sided, sided and truth.side == stated.side,
-        zoned, zoned and truth.zone == stated.zone,
+        zoned, zoned and same_zone(*truth[1:], *stated[1:]),
     )  # fmt: skip

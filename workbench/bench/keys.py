@@ -32,10 +32,11 @@ def check_numbers(least: int, **numbers: int) -> None:
 
 
 class Place(NamedTuple):
-    """Where a finding is: side, and zones joined by ", " (None where it has none)."""
+    """Where a finding is: side, zones joined by ", " (None where it has none), lobe if known."""
 
     side: str | None
     zone: str | None
+    lobe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ def known(case: Phantom | Case, finding: str, present: Mapping[str, bool | None]
 def places(lesions: Iterable[Lesion]) -> dict[str, Place]:
     """Return finding -> place of what is drawn."""
     found = by_finding(lesions)
-    return {finding: Place(lesion.side, lesion.zone) for finding, lesion in found.items()}
+    return {
+        finding: Place(lesion.side, lesion.zone, lesion.lobe) for finding, lesion in found.items()
+    }
 
 
 def case_keys(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
-from workbench.findings import NO_FINDING, PRESENT, SEVERITIES, SIDES, ZONES, standard_name
+from workbench.findings import KINDS, NO_FINDING, PRESENT, SEVERITIES, SIDES, ZONES, standard_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--side", "wished-for side", choices=SIDES)
     option("--zone", "wished-for lung zone", choices=ZONES)
     option("--severity", "wished-for severity", choices=SEVERITIES)
+    option("--kind", "wished-for kind of atelectasis, device or nodule", choices=KINDS)
     kinds = ("internal", "external", "ct")
     option(
         "--domain", "two kinds of drawings, or projected from a CT", choices=kinds, default=kinds[0]
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from workbench.phantom.case import phantom
 
     shared.at_least(args, count=1)
-    drawn = shared.chosen(args, "findings side zone severity domain view size")
+    drawn = shared.chosen(args, "findings side zone severity kind domain view size")
     seeds = shared.progress(range(args.seed, args.seed + args.count), label="phantoms")
     records = [save(phantom(seed, **drawn), args.out) for seed in seeds]
     said = []

@@ -137,8 +137,10 @@ def _sentence(words: Sequence[str | None], row: FindingLabel) -> str:
     if row.zone:
         places = {"bilateral": "on both sides in the", None: "in the"}
         where = places.get(row.side, f"in the {row.side}")
-        zones = row.zone.replace(", ", " and ")
-        said += f" {where} {zones} lung zone{'s' if ',' in row.zone else ''}"
+        zones = f"{row.zone} lung zone{'s' if ',' in row.zone else ''}"
+        if row.lobe and row.lobe.count(",") == row.zone.count(","):
+            zones = row.lobe
+        said += f" {where} {zones.replace(', ', ' and ')}"
     return f"{said[:1].upper()}{said[1:]}."
 
 

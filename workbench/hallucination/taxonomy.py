@@ -36,6 +36,7 @@ from workbench.findings import (
     NOT_MENTIONED,
     PRESENT,
     UNCERTAIN,
+    same_zone,
     standard_name,
 )
 from workbench.phantom.case import Phantom
@@ -70,6 +71,7 @@ class Known:
     side: str | None = None
     zone: str | None = None
     severity: str | None = None
+    lobe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,11 @@ def _compared(
         for kind in ("side", "zone", "severity"):
             said, right = getattr(row, kind), getattr(true, kind)
             if said is not None and right is not None:
-                judged.append((f"wrong {kind}", said != right, said, right))
+                wrong = said != right
+                if kind == "zone":
+                    wrong = not same_zone(right, true.lobe, said, row.lobe)
+                    said, right = row.lobe or said, true.lobe or right
+                judged.append((f"wrong {kind}", wrong, said, right))
     for kind, *_ in judged:
         chances[kind][number] += 1
     return [(kind, said, right) for kind, wrong, said, right in judged if wrong]
@@ -189,11 +195,11 @@ def _known(truth: object) -> dict[str, Known]:
         found = {name: Known(code) for name, code in truth.labels.items()}
         for lesion in truth.lesions:
             severity = lesion.severity if lesion.finding in GRADED else None
-            found[lesion.finding] = Known(PRESENT, lesion.side, lesion.zone, severity)
+            found[lesion.finding] = Known(PRESENT, lesion.side, lesion.zone, severity, lesion.lobe)
         return found
     if isinstance(truth, str):
         return {
-            row.finding: Known(row.code, row.side, row.zone, row.severity)
+            row.finding: Known(row.code, row.side, row.zone, row.severity, row.lobe)
             for row in label(truth).rows
             if row.finding != NO_FINDING
         }

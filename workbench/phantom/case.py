@@ -12,9 +12,11 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.findings import (
     ABSENT,
+    KINDS,
     ON_REQUEST,
     PHANTOM_FINDINGS,
     PRESENT,
+    SCAN,
     SEVERITIES,
     SIDES,
     ZONES,
@@ -41,7 +43,7 @@ from workbench.settings import FIRST_HELD_OUT_SEED
 DOMAINS, CT = ("internal", "external"), "ct"
 #: Smallest and largest size of a phantom, pixels along each edge.
 SIZES = (64, 2048)
-WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES}
+WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES, "kind": tuple(KINDS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +161,7 @@ def sample_scene(
     side: str | None = None,
     zone: str | None = None,
     severity: str | None = None,
+    kind: str | None = None,
 ) -> Scene:
     """Return the scene of a seed; arguments as in `phantom`."""
     if domain not in (*DOMAINS, CT):
@@ -171,17 +174,21 @@ def sample_scene(
         findings = [findings]
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise OptionError(f"seed must be an integer >= 0; got {seed!r}")
-    wish = Wish(side, zone, severity)
+    wish = Wish(side, zone, severity, kind)
     for name, value in wish._asdict().items():
         if value is not None and value not in WISHES[name]:
             raise OptionError(f"{name} must be one of {', '.join(WISHES[name])}; got {value!r}")
+    if kind == SCAN and domain != CT:
+        raise OptionError(f"kind={SCAN!r} is the nodule of the CT: give domain={CT!r} as well")
     rng = np.random.default_rng([seed, 1])
     anatomy = _chest(rng) if domain == CT else sample_anatomy(rng, domain)
     if findings is None:
         names = draw_findings(np.random.default_rng([seed, 2]), domain)
-        lesions = sample_lesions(np.random.default_rng([seed, 3]), names, wish)
+        lesions = sample_lesions(np.random.default_rng([seed, 3]), names, wish, domain)
     else:
-        lesions = _wished_lesions(seed, check_findings(findings), wish)
+        lesions = _wished_lesions(seed, check_findings(findings), wish, domain)
+    if domain == CT:
+        anatomy, lesions = _in_chest(anatomy, lesions, seed)
     return Scene(int(seed), domain, anatomy, lesions, view or own)
 
 
@@ -191,17 +198,32 @@ def _chest(rng: np.random.Generator) -> dict:
     return sample_chest(rng)
 
 
+def _in_chest(
+    anatomy: dict, lesions: tuple[Lesion, ...], seed: int
+) -> tuple[dict, tuple[Lesion, ...]]:
+    """Return the lesions with their places and lobes, and a chest that has lost their volume.
+
+    The raised hemidiaphragm belongs to the chest: `Phantom.without` takes the opacity only.
+    """
+    from workbench.phantom.ct.lesions import located, volume_loss  # reads the volume
+
+    shape = replace(anatomy["shape"], rise=volume_loss(lesions))
+    return anatomy | {"shape": shape}, tuple(located(lesion, seed) for lesion in lesions)
+
+
 def _projected(scene: Scene, size: int) -> Drawn:
     from workbench.phantom.ct.render import render
 
     return render(scene, size)
 
 
-def _wished_lesions(seed: int, names: tuple[str, ...], wish: Wish) -> tuple[Lesion, ...]:
+def _wished_lesions(
+    seed: int, names: tuple[str, ...], wish: Wish, domain: str
+) -> tuple[Lesion, ...]:
     """Return lesions with every wished finding, trying other places where they crowd each other."""
     for attempt in range(50):
         stream = [seed, 3] if attempt == 0 else [seed, 3, attempt]
-        lesions = sample_lesions(np.random.default_rng(stream), names, wish)
+        lesions = sample_lesions(np.random.default_rng(stream), names, wish, domain)
         if len(lesions) == len(names):
             return lesions
     missing = set(names) - {lesion.finding for lesion in lesions}
@@ -246,6 +268,7 @@ def phantom(
     side: str | None = None,
     zone: str | None = None,
     severity: str | None = None,
+    kind: str | None = None,
 ) -> Phantom:
     """Draw a chest phantom.
 
@@ -258,11 +281,14 @@ def phantom(
         view: of a CT phantom: "PA" (default), "AP" or "LATERAL"; the same chest in each.
         size: pixels along each edge; the same scene, drawn smaller or larger.
         side, zone, severity: wished-for values for the findings that have them.
+        kind: wished-for kind of atelectasis ("linear", "lobar") or support device; "scan" makes the
+            nodule of a CT phantom the one that its patient had (24.6 mm, left lower lobe).
 
     Raises:
         OptionError: an argument has a value that is not allowed.
     """
     scene = sample_scene(
-        seed, findings=findings, domain=domain, view=view, side=side, zone=zone, severity=severity
-    )
+        seed, findings=findings, domain=domain, view=view, side=side, zone=zone,
+        severity=severity, kind=kind,
+    )  # fmt: skip
     return draw(scene, size=size)

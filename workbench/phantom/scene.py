@@ -24,10 +24,12 @@ from workbench.findings import (
     EDEMA,
     EFFUSION,
     FRACTURE,
+    KINDS,
     NODULE,
     ON_REQUEST,
     PHANTOM_FINDINGS,
     PNEUMOTHORAX,
+    SCAN,
     SEVERITIES,
     ZONES,
     standard_name,
@@ -45,10 +47,12 @@ _PREVALENCE = {
     NODULE: 0.25,
     DEVICE: 0.25,
 }
-_NORMAL_SHARE = 0.22
-_EXTERNAL_DEVICE = 0.50
+_NORMAL_SHARE, _EXTERNAL_DEVICE = 0.22, 0.50
 LUNGS = ("right", "left")
 VIEWS = ("PA", "AP", "LATERAL")
+
+#: The nodule that the patient of the CT had.
+SCAN_NODULE = {"side": "left", "zone": "mid", "severity": "large", "size_mm": 24.6}
 
 #: What can be drawn, in standard order.
 DRAWABLE = (*PHANTOM_FINDINGS, *ON_REQUEST)
@@ -64,8 +68,10 @@ class Lesion:
         zone: "upper", "mid" or "lower" lung zone; None where it has none.
         severity: "small", "moderate" or "large"; None for devices and fractures.
         kind: for a support device "pacemaker", "central venous catheter" or "endotracheal tube";
-            for atelectasis "linear" or "lobar"; for a fracture "rib".
+            for atelectasis "linear" or "lobar"; for a fracture "rib"; for a nodule "scan" where it
+            is the one that the patient of the CT had.
         params: drawing parameters, in image widths (opaque outside the renderer).
+        lobe: of one lung, as "right middle lobe", where it is known: in CT phantoms.
     """
 
     finding: str
@@ -75,6 +81,7 @@ class Lesion:
     kind: str | None = None
     size_mm: float | None = None
     params: dict = field(default_factory=dict, compare=False)
+    lobe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,14 @@ class Wish(NamedTuple):
     side: str | None = None
     zone: str | None = None
     severity: str | None = None
+    kind: str | None = None
 
 
 class _Draws:
     """The random stream of a scene's lesions, its wish, and its free (side, zone) places."""
 
-    def __init__(self, rng: np.random.Generator, wish: Wish) -> None:
-        self.rng, self.wish = rng, wish
+    def __init__(self, rng: np.random.Generator, wish: Wish, domain: str) -> None:
+        self.rng, self.wish, self.domain = rng, wish, domain
         self.free = [(side, zone) for side in LUNGS for zone in ZONES]
 
     def lung(self, bilateral: float = 0.0) -> str:
@@ -206,13 +214,16 @@ def check_findings(findings: Iterable[str]) -> tuple[str, ...]:
 
 
 def sample_lesions(
-    rng: np.random.Generator, findings: tuple[str, ...], wish: Wish | None = None
+    rng: np.random.Generator,
+    findings: tuple[str, ...],
+    wish: Wish | None = None,
+    domain: str = "internal",
 ) -> tuple[Lesion, ...]:
     """Give every finding a side, zone, severity and drawing parameters.
 
     A finding that finds no free place is left out.
     """
-    draws = _Draws(rng, wish or Wish())
+    draws = _Draws(rng, wish or Wish(), domain)
     if CARDIOMEGALY in findings:
         draws.block("left", "lower")
     lesions = {name: make(draws) for name, make in _MAKERS.items() if name in findings}
@@ -269,7 +280,9 @@ def _atelectasis(draws: _Draws) -> Lesion | None:
     uniform = draws.rng.uniform
     severity = draws.severity(0.6, 0.2, 0.2)
     zones = ("mid", "lower") if severity == "small" else ("upper", "lower")
-    if draws.wish.zone in ("upper", "mid"):
+    if draws.wish.kind in ("linear", "lobar"):
+        zones = ("mid", "lower") if draws.wish.kind == "linear" else ("upper", "lower")
+    elif draws.wish.zone in ("upper", "mid"):
         zones = (draws.wish.zone,)
     place = draws.place(zones)
     if place is None:
@@ -297,11 +310,24 @@ def _atelectasis(draws: _Draws) -> Lesion | None:
     return Lesion(ATELECTASIS, side=side, zone=zone, severity=severity, kind=kind, params=params)
 
 
-def _nodule(draws: _Draws) -> Lesion | None:
-    uniform = draws.rng.uniform
-    place = draws.place()
-    if place is None:
+def _own_nodule(draws: _Draws) -> Lesion | None:
+    """Return the nodule of the scan where it is asked for, or chance and its place allow it."""
+    wish, own = draws.wish, (SCAN_NODULE["side"], SCAN_NODULE["zone"])
+    found = wish.kind == SCAN or (
+        draws.domain == "ct" and wish.severity in (None, "large") and draws.rng.random() < 0.12
+    )
+    fits = wish.side in (None, own[0]) and wish.zone in (None, own[1])
+    if not (found and fits and own in draws.free):
         return None
+    draws.free.remove(own)
+    return Lesion(NODULE, kind=SCAN, **SCAN_NODULE)
+
+
+def _nodule(draws: _Draws) -> Lesion | None:
+    uniform, own = draws.rng.uniform, _own_nodule(draws)
+    place = None if own or draws.wish.kind == SCAN else draws.place()
+    if place is None:
+        return own
     severity = draws.severity(0.35, 0.4, 0.25)
     diameter = {"small": (13, 17), "moderate": (18, 24), "large": (25, 30)}[severity]
     size = float(np.round(uniform(*diameter), 1))
@@ -334,7 +360,9 @@ def _edema(draws: _Draws) -> Lesion:
 
 def _device(draws: _Draws) -> Lesion:
     rng = draws.rng
-    kind = str(rng.choice(["pacemaker", "central venous catheter", "endotracheal tube"]))
+    kinds = [kind for kind, finding in KINDS.items() if finding == DEVICE]
+    kind = str(rng.choice(kinds))
+    kind = draws.wish.kind if draws.wish.kind in kinds else kind
     side = None
     if kind == "pacemaker":
         side = "left" if rng.random() < 0.8 else "right"

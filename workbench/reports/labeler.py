@@ -36,6 +36,7 @@ from workbench.findings import (
     ABSENT,
     CARDIOMEGALY,
     DEVICE,
+    LOBE_ZONES,
     NO_FINDING,
     PRESENT,
     SEVERITIES,
@@ -191,7 +192,7 @@ def _row(
         finding=mention.finding,
         code=mention.code,
         side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
-        zone=_zones(stated("zone")) if sided and not device else None,
+        zone=_joined(stated("zone"), ZONES) if sided and not device else None,
         severity=_greatest(stated("severity", own)) if graded else None,
         temporality=temporality,
         start=mention.start,
@@ -201,6 +202,7 @@ def _row(
         cue_end=mention.cue[1] if mention.cue else None,
         compared=compares or temporality in _COMPARING,
         kind=kinds[0] if kinds else None,
+        lobe=_joined(stated("lobe"), LOBE_ZONES) if sided and not device else None,
     )
 
 
@@ -241,9 +243,9 @@ def _shared(
     if not {left.finding, right.finding} <= words.sharing or left.code != right.code:
         return left, right
     if left.side and not right.side and not right.zone:
-        return left, replace(right, side=left.side, zone=left.zone)
+        return left, replace(right, side=left.side, zone=left.zone, lobe=left.lobe)
     if right.side and not left.side and not left.zone:
-        return replace(left, side=right.side, zone=right.zone), right
+        return replace(left, side=right.side, zone=right.zone, lobe=right.lobe), right
     return left, right
 
 
@@ -269,11 +271,12 @@ def _strongest(group: list[FindingLabel]) -> FindingLabel:
     return replace(
         kept[0],
         side=_side([row.side for row in kept if row.side]),
-        zone=_zones([zone for row in kept if row.zone for zone in row.zone.split(", ")]),
+        zone=_joined([zone for row in kept for zone in (row.zone or "").split(", ")], ZONES),
         severity=_greatest(row.severity for row in kept if row.severity),
         temporality=next((row.temporality for row in kept if row.temporality), None),
         compared=any(row.compared for row in kept),
         kind=", ".join(kinds) or None,
+        lobe=_joined([lobe for row in kept for lobe in (row.lobe or "").split(", ")], LOBE_ZONES),
     )
 
 
@@ -283,8 +286,8 @@ def _side(sides: list[str]) -> str | None:
     return sides[0] if len(set(sides)) == 1 else "bilateral"
 
 
-def _zones(zones: list[str]) -> str | None:
-    return ", ".join(zone for zone in ZONES if zone in zones) or None
+def _joined(found: list[str], order: Iterable[str]) -> str | None:
+    return ", ".join(name for name in order if name in found) or None
 
 
 def _greatest(severities: Iterable[str]) -> str | None:

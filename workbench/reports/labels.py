@@ -42,6 +42,8 @@ class FindingLabel:
         cue_start, cue_end: the words that negate or weaken it; None where there are none.
         compared: whether it is compared with an earlier study.
         kind: kind of a support device, several joined by ", ", or None.
+        lobe: "upper lobe", "middle lobe", "lingula", "lower lobe", several in this order, or None;
+            the zone that its words name is in `zone` as well.
     """
 
     finding: str
@@ -57,6 +59,7 @@ class FindingLabel:
     cue_end: int | None = None
     compared: bool = False
     kind: str | None = None
+    lobe: str | None = None
 
     def moved(self, by: int) -> FindingLabel:
         """Return the same label in a text that begins `by` characters earlier."""

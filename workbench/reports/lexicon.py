@@ -56,7 +56,8 @@ class Lexicon:
 
     Attributes:
         cues, grammar: name in the YAML file -> pattern.
-        attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
+        attributes: "side", "zone", "lobe", "severity", "temporality" or "device" -> value ->
+            pattern.
         headings: headings of sections, which `divide` finds.
         sharing: findings that share a side when named side by side.
         elsewhere: finding -> what a phrase says that names such a finding of another organ.

@@ -7,197 +7,160 @@ consolidation ends at its lobe and leaves bronchi open, septal lines stand in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
 from workbench import findings
-from workbench.phantom.anatomy import edge
-from workbench.phantom.ct.volume import Volume, attenuation
+from workbench.phantom.anatomy import FIELD_MM, edge
+from workbench.phantom.ct.site import Patch, Site, distance, dome, rim_distance
+from workbench.phantom.ct.volume import chest
 from workbench.phantom.drawing import sides_of
 from workbench.phantom.scene import Lesion
 
 #: Density of fluid, of solid lung and tumour, and of air, HU.
 FLUID, SOLID, AIR = 8.0, 35.0, -1000.0
-ZONE_ENDS = {"upper": (0.0, 0.36), "mid": (0.36, 0.66), "lower": (0.66, 1.0)}
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """A part of the volume that a finding changes.
-
-    Attributes:
-        corner: (z, y, x) of its first voxel.
-        added: attenuation that it adds there, 1/mm, (slices, rows, columns) float32.
-    """
-
-    corner: tuple[int, int, int]
-    added: np.ndarray
-
-
-class Site:
-    """A chest in which a finding is made: densities, structures, distances, random numbers."""
-
-    def __init__(self, volume: Volume, bone: float, rng: np.random.Generator) -> None:
-        self.volume, self.bone, self.rng = volume, bone, rng
-
-    def lung(self, side: str) -> np.ndarray:
-        """Return the lung of a side, boolean (slices, rows, columns)."""
-        return _lung(self.volume, side)
-
-    def zone(self, side: str, zone: str | None) -> tuple[float, float]:
-        """Return where a zone of a lung begins and ends, mm from the middle of the volume."""
-        heights = np.flatnonzero(self.lung(side).any((1, 2)))
-        # the dome hides what lies below it: zones are those of the lung that is seen in front
-        top, bottom = (float(self.volume.axis(0)[heights[at]]) for at in (0, -1))
-        bottom -= 55
-        first, last = ZONE_ENDS[zone] if zone else (0.1, 0.9)
-        return top + first * (bottom - top), top + last * (bottom - top)
-
-    def place(self, side: str, zone: str | None, deep: float, *, clear: bool = False) -> np.ndarray:
-        """Return a random point, mm, of a zone, `deep` mm or more below the surface of a lobe.
-
-        It is never behind or before the abdomen; `clear` keeps it off heart and spine as well.
-        """
-        low, high = self.zone(side, zone)
-        inside, thin = _depth(self.volume, side)
-        z = self.volume.axis(0)
-        rows = (z >= low + 0.15 * (high - low)) & (z <= high - 0.15 * (high - low))
-        hidden = _covered(self.volume, "liver", "stomach", "spleen", *(OPAQUE if clear else ()))
-        free = rows[:, None] & ~hidden[:, ::thin]
-        inside = np.where(free[:, None], inside, 0)
-        points = np.argwhere(inside >= min(deep, inside.max() * 0.8))
-        at = points[self.rng.integers(len(points))] * (1, thin, thin)
-        return self.volume.points(at)
-
-    def box(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, ...]:
-        """Return the voxels between two points, mm."""
-        ends = (np.stack([low, high]) + self.volume.extent / 2) / self.volume.spacing
-        first = np.clip(np.floor(ends[0]).astype(int), 0, np.array(self.volume.shape) - 2)
-        last = np.clip(np.ceil(ends[1]).astype(int) + 1, first + 2, self.volume.shape)
-        return tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-
-    def axes(self, box: tuple[slice, ...]) -> list[np.ndarray]:
-        """Return the coordinates of a box along z, y, x, mm, to be broadcast."""
-        found = [self.volume.axis(at)[part] for at, part in enumerate(box)]
-        return [found[0][:, None, None], found[1][:, None], found[2]]
-
-    def noise(self, box: tuple[slice, ...], length: float) -> np.ndarray:
-        """Return smooth noise of unit spread over a box, of a length in mm."""
-        shape = np.array([part.stop - part.start for part in box])
-        few = np.maximum((shape * self.volume.spacing / length).astype(int) + 3, 3)
-        grids = [np.linspace(0.5, n - 1.5, size) for n, size in zip(few, shape, strict=True)]
-        return _read(self.rng.standard_normal(few).astype(np.float32), grids, smooth=True)
-
-    def fill(self, box: tuple[slice, ...], density: float | np.ndarray, share: np.ndarray) -> Patch:
-        """Return the patch that brings a share [0, 1] of every voxel to a density, HU."""
-        here = self.volume.attenuation(self.bone, box)
-        wanted = attenuation(np.asarray(density, np.float32), self.bone)
-        return Patch(
-            tuple(part.start for part in box), (share * (wanted - here)).astype(np.float32)
-        )
-
-
-def _read(coarse: np.ndarray, grids: Sequence[np.ndarray], *, smooth: bool = False) -> np.ndarray:
-    """Return values between those of a coarse array, at places along each of its axes."""
-    for axis, grid in enumerate(grids):
-        low = np.minimum(np.floor(grid).astype(int), coarse.shape[axis] - 2)
-        part = (grid - low).astype(np.float32)
-        part = edge(part - 0.5, 0.5) if smooth else part
-        part = part.reshape([-1 if at == axis else 1 for at in range(3)])
-        coarse = coarse.take(low, axis) * (1 - part) + coarse.take(low + 1, axis) * part
-    return coarse
-
-
-def _distance(inside: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return how far each place is from the outside, in the unit of `step`."""
-    return np.asarray(ndimage.distance_transform_edt(inside, step), np.float32)
-
-
-@cache
-def _lung(volume: Volume, side: str) -> np.ndarray:
-    return volume.mask(f"{side} lung")
-
-
-@cache
-def _depth(volume: Volume, side: str) -> tuple[np.ndarray, int]:
-    """Return how deep in its lobe each place lies, mm, on every fourth column and row."""
-    thin, found = 4, np.zeros(1, np.float32)
-    step = volume.spacing * (1, thin, thin)
-    for name in LOBES[side]:
-        lobe = volume.mask(name)[:, ::thin, ::thin]
-        found = np.maximum(found, _distance(lobe, step))
-    return found, thin
-
-
-#: What hides a nodule.
-OPAQUE = ("heart", "spine", "aorta", "great vessels")
-
-LOBES = {
-    "right": ("right upper lobe", "right middle lobe", "right lower lobe"),
-    "left": ("left upper lobe", "left lower lobe"),
-}
-
-
-@cache
-def rim_distance(volume: Volume, side: str) -> np.ndarray:
-    """Return how far each place is from the side wall and the apex, as seen from the front, mm.
-
-    (slices, 1, columns) float32. Mediastinum and diaphragm are no wall, nor are front and back.
-    """
-    lung = _covered(volume, f"{side} lung")
-    columns, width = np.arange(lung.shape[1]), lung.shape[1]
-    first = np.where(lung.any(1), lung.argmax(1), width)[:, None]
-    last = np.where(lung.any(1), width - lung[:, ::-1].argmax(1), 0)[:, None]
-    outer = columns >= first if side == "right" else columns < last
-    free = outer & lung.any(1, keepdims=True) | np.maximum.accumulate(lung, 0)
-    return _distance(free, volume.spacing[[0, 2]])[:, None]
-
-
-@cache
-def _covered(volume: Volume, *names: str) -> np.ndarray:
-    """Return where a structure lies in front or behind, (slices, columns)."""
-    return np.any(volume.mask(*names), axis=1)
 
 
 def _bounds(mask: np.ndarray) -> tuple[slice, ...]:
     return ndimage.find_objects(mask.astype(np.uint8))[0]
 
 
+def _wide(lesion: Lesion, side: str) -> float:
+    """Return the radius of a lesion, mm."""
+    if lesion.finding == findings.CONSOLIDATION:
+        return 1.2 * FIELD_MM * lesion.params[side]["radius"]
+    return float(lesion.size_mm or 20.0) / 2
+
+
+def middle_of(lesion: Lesion, side: str) -> np.ndarray:
+    """Return the middle of a lesion that has a place, (z, y, x) in mm."""
+    return np.array(lesion.params["middle"][side])
+
+
+def collapsed(lesion: Lesion, side: str) -> str:
+    """Return which lobe a lobar atelectasis is."""
+    return f"{side} {'upper' if lesion.zone == 'upper' else 'lower'} lobe"
+
+
+def located(lesion: Lesion, seed: int) -> Lesion:
+    """Return a lesion with its place in the scan, and with its lobe where it is in one lung."""
+    if lesion.zone is None:
+        return lesion
+    volume, sides = chest(), sides_of(lesion)
+    if lesion.kind == "lobar":
+        return replace(lesion, lobe=collapsed(lesion, sides[0]) if len(sides) == 1 else None)
+    site = Site(volume, np.random.default_rng([seed, 10, *lesion.finding.encode()]))
+    middles = {side: _middle(site, lesion, side) for side in sides}
+    lobe = volume.lobe(middles[sides[0]]) if len(sides) == 1 else None
+    return replace(lesion, lobe=lobe, params=lesion.params | {"middle": middles})
+
+
+def _middle(site: Site, lesion: Lesion, side: str) -> tuple[float, ...]:
+    if lesion.kind == findings.SCAN:
+        at = np.argwhere(site.volume.votes >= 2).mean(0) + site.volume.corner
+        return tuple(site.volume.points(at))
+    deep = {
+        findings.CONSOLIDATION: 0.5 * _wide(lesion, side),
+        findings.NODULE: _wide(lesion, side) + 2,
+    }.get(lesion.finding, 9.0)
+    clear = lesion.finding == findings.NODULE
+    return tuple(site.place(side, lesion.zone, deep, clear=clear))
+
+
 def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
-    """Fluid from the deepest recess up to a level that rises towards the wall: a meniscus."""
-    height = {"small": (42, 55), "moderate": (82, 105), "large": (135, 175)}[str(lesion.severity)]
+    """Fluid in the deepest recess up to a meniscus, or in a layer behind the lung if supine."""
     for side in sides_of(lesion):
         lung = site.lung(side)
         box = _bounds(lung)
-        z, _, _ = site.axes(box)
-        bottom = z.max()
-        level = bottom - site.rng.uniform(*height)
-        rise = site.rng.uniform(30, 50) * np.exp(
-            -rim_distance(site.volume, side)[box[0], :, box[2]] / 18
-        )
-        share = edge(z - (level - rise), 2.5) * lung[box]
-        yield site.fill(box, FLUID, share)
+        yield site.fill(box, FLUID, (_layer if site.supine else _level)(site, lesion, side, box))
+
+
+def _level(site: Site, lesion: Lesion, side: str, box: tuple[slice, ...]) -> np.ndarray:
+    z, _, _ = site.axes(box)
+    # between the deepest recess, 0, and the dome of the diaphragm, 1
+    share = {"small": (0.55, 0.68), "moderate": (0.88, 1.05), "large": (1.3, 1.6)}
+    deep = z.max() - dome(site.volume, side)
+    rise = site.rng.uniform(30, 50) * np.exp(
+        -rim_distance(site.volume, side)[box[0], :, box[2]] / 18
+    )
+    level = z.max() - site.rng.uniform(*share[str(lesion.severity)]) * deep - rise
+    return edge(z - level, 2.5) * site.lung(side)[box]
+
+
+def _layer(site: Site, lesion: Lesion, side: str, box: tuple[slice, ...]) -> np.ndarray:
+    deep = {"small": (16, 21), "moderate": (28, 36), "large": (48, 62)}[str(lesion.severity)]
+    z, y, _ = site.axes(box)
+    lung = site.lung(side)[box]
+    back = np.where(lung.any(1), lung.argmax(1), 0)[:, None] * site.volume.spacing[1] + y.min()
+    back = ndimage.gaussian_filter(back, (3, 0, 6))
+    down = (z - z.min()) / (z.max() - z.min())
+    level = back + site.rng.uniform(*deep) * (0.35 + 0.65 * edge(down - 0.4, 0.4))
+    return edge(level - y, 2.5) * lung
 
 
 def pneumothorax(site: Site, lesion: Lesion) -> Iterator[Patch]:
-    """Air between the wall and a lung that has drawn back, with its pleural line."""
-    gap = {"small": (13, 18), "moderate": (24, 33), "large": (42, 60)}[str(lesion.severity)]
+    """Air between the wall and a lung that has drawn back, with its pleural line.
+
+    The lung beside the air is pressed together: vessels move inwards, what is between them gets
+    denser, and nothing of it is left in the air.
+    """
+    gap = {"small": (13, 18), "moderate": (26, 34), "large": (44, 60)}[str(lesion.severity)]
     side = str(lesion.side)
-    lung = site.lung(side)
-    box = _bounds(lung)
-    z, _, _ = site.axes(box)
-    top, bottom = z.min(), z.max()
-    wide = site.rng.uniform(*gap) * (1 - site.rng.uniform(0.45, 0.8) * ((z - top) / (bottom - top)))
-    away = rim_distance(site.volume, side)[box[0], :, box[2]]
+    box = _bounds(site.lung(side))
+    lung = site.lung(side)[box]
+    z, y, _ = site.axes(box)
+    down = (z - z.min()) / (z.max() - z.min())
+    wide = site.rng.uniform(*gap) * (1 - site.rng.uniform(0.45, 0.8) * down)
+    away = np.minimum(
+        rim_distance(site.volume, side)[box[0], :, box[2]],
+        # at the apex it draws back from the mediastinum too
+        distance(np.pad(lung.any(1), 1), site.volume.spacing[[0, 2]])[1:-1, None, 1:-1]
+        + 0.45 * (z - z.min()),
+    )
     inset = away - wide
-    air = edge(-inset, 1.2) * lung[box]
-    line = np.clip(1 - np.abs(inset - 1.4) / 1.6, 0, 1).astype(np.float32) * lung[box]
-    yield site.fill(box, AIR, air)
-    yield site.fill(box, 0.0, line * 0.8)
+    air = edge(-inset, 1.2)
+    # seen where the surface of the lung lies along the rays
+    line = np.clip(1 - np.abs(inset - 1.4) / 1.6, 0, 1) * np.exp(-np.square((y - y.mean()) / 35))
+    pressed = _pressed(site.volume.density[box], lung, away[:, 0], wide[:, 0], site.volume.spacing)
+    density = pressed - line * pressed
+    density = density + air * (AIR - density)
+    yield site.fill(box, density, lung.astype(np.float32))
+
+
+def _pressed(
+    density: np.ndarray, lung: np.ndarray, away: np.ndarray, wide: np.ndarray, step: np.ndarray
+) -> np.ndarray:
+    """Return the densities of a lung, HU, that has drawn back from the wall.
+
+    Args:
+        density, lung: (slices, rows, columns).
+        away: from the wall, mm, (slices, columns).
+        wide: how far the lung has drawn back, mm, (slices, 1).
+        step: mm from voxel to voxel (z, y, x).
+    """
+    reach = 1.6 * wide + 12
+    left = np.clip(1 - (away - wide) / reach, 0, 1)
+    shift = wide * np.square(left)
+    outward = np.stack(np.gradient(away, step[0], step[2])) * -shift
+    rows, columns = np.indices(away.shape, np.float32)
+    grids = [rows + outward[0] / step[0], columns + outward[1] / step[2]]
+    grids = [np.clip(g, 0, n - 1.001) for g, n in zip(grids, away.shape, strict=True)]
+    inside = np.where(lung, density, -870.0).astype(np.float32)
+    moved = _between(inside.transpose(0, 2, 1), *grids).transpose(0, 2, 1)
+    dense = (1 + 2 * wide / reach * left)[:, None]
+    return np.where(moved < -500, (moved + 1000) * dense - 1000, moved)
+
+
+def _between(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return values (rows, columns, ...) at places (rows, columns) between those of the grid."""
+    (top, down), (left, right) = ((g.astype(int), g % 1) for g in (rows, columns))
+    down, right = down[..., None].astype(np.float32), right[..., None].astype(np.float32)
+    upper = values[top, left] * (1 - right) + values[top, left + 1] * right
+    lower = values[top + 1, left] * (1 - right) + values[top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down
 
 
 def _ball(site: Site, middle: np.ndarray, reach: float) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -208,12 +171,9 @@ def _ball(site: Site, middle: np.ndarray, reach: float) -> tuple[tuple[slice, ..
 
 def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
     """Solid lung that ends at its lobe and leaves bronchi open."""
-    radius = {"small": (26, 31), "moderate": (35, 43), "large": (48, 60)}[str(lesion.severity)]
     for side in sides_of(lesion):
-        wide = site.rng.uniform(*radius)
-        middle = site.place(side, lesion.zone, wide * 0.5)
-        at = ((middle + site.volume.extent / 2) / site.volume.spacing).round().astype(int)
-        lobe = site.volume.structures[tuple(at)]
+        middle, wide = middle_of(lesion, side), _wide(lesion, side)
+        lobe = site.volume.number(middle)
         box, away = _ball(site, middle, wide * 1.35)
         inside = edge(wide * (1 + 0.22 * site.noise(box, 22)) - away, 7)
         bronchi = edge(0.10 - np.abs(site.noise(box, 16)), 0.05) * edge(
@@ -226,12 +186,21 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
 
 def nodule(site: Site, lesion: Lesion) -> Iterator[Patch]:
     """A ball, smooth, lobulated or with spikes."""
-    radius = float(lesion.size_mm or 20.0) / 2
-    middle = site.place(str(lesion.side), lesion.zone, radius + 2, clear=True)
+    if lesion.kind == findings.SCAN:
+        yield _own_nodule(site)
+        return
+    radius, middle = _wide(lesion, str(lesion.side)), middle_of(lesion, str(lesion.side))
     box, away = _ball(site, middle, radius * 1.7)
     rough = site.rng.choice([0.03, 0.10, 0.20])
     shape = radius * (1 + rough * site.noise(box, max(radius * 0.7, 5.0))) - away
     yield site.fill(box, SOLID, edge(shape, 1.6) * (site.volume.density[box] < 0))
+
+
+def _own_nodule(site: Site) -> Patch:
+    """Return the patch that puts the nodule of the scan back, as radiologists outlined it."""
+    volume = site.volume
+    box = tuple(slice(at, at + n) for at, n in zip(volume.corner, volume.nodule.shape, strict=True))
+    return site.fill(box, volume.density[box] + volume.nodule, volume.votes >= 2)
 
 
 def edema(site: Site, lesion: Lesion) -> Iterator[Patch]:
@@ -277,8 +246,9 @@ def atelectasis(site: Site, lesion: Lesion) -> Iterator[Patch]:
 
 def _plates(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
     length = 34 if lesion.severity == "small" else 46
-    for _ in range(int(site.rng.integers(2, 4))):
-        middle = site.place(side, lesion.zone, 9)
+    first = middle_of(lesion, side)
+    for down in site.rng.permutation((0, 14, -14))[: int(site.rng.integers(2, 4))]:
+        middle = first + site.rng.uniform((down - 3, -12, -12), (down + 3, 12, 12))
         half = site.rng.uniform(0.8, 1.1) * length
         reach = np.array([25, half, half])
         box = site.box(middle - reach, middle + reach)
@@ -291,8 +261,7 @@ def _plates(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
 
 
 def _lobe(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
-    name = f"{side} {'upper' if lesion.zone == 'upper' else 'lower'} lobe"
-    lobe = site.volume.mask(name)
+    lobe = site.volume.mask(collapsed(lesion, side))
     box = _bounds(lobe)
     z, _, x = site.axes(box)
     reach = {"small": 0.42, "moderate": 0.52, "large": 0.66}[str(lesion.severity)]
@@ -301,28 +270,59 @@ def _lobe(site: Site, lesion: Lesion, side: str) -> Iterator[Patch]:
     down = (z - z.min()) / (z.max() - z.min())
     border = reach * (1.15 - 0.5 * down if lesion.zone == "upper" else 0.45 + 0.75 * down)
     share = edge((border - across + 0.03 * site.noise(box, 30)) * inward.max(), 4)
-    yield site.fill(box, SOLID, 0.62 * share * lobe[box])
+    yield site.fill(box, SOLID, 0.75 * share * lobe[box])
+
+
+def volume_loss(lesions: Iterable[Lesion]) -> tuple[float, float]:
+    """Return by how much lobes that collapse draw up the (right, left) hemidiaphragm, mm."""
+    rise = {"right": 0.0, "left": 0.0}
+    for lesion in lesions:
+        if lesion.kind == "lobar":
+            more = {"small": 0.7, "moderate": 1.0, "large": 1.5}[str(lesion.severity)] * FIELD_MM
+            rise |= {side: more * lesion.params[side]["raise"] for side in sides_of(lesion)}
+    return rise["right"], rise["left"]
 
 
 def fracture(site: Site, lesion: Lesion) -> Iterator[Patch]:
-    """Gaps through some ribs, with the ends beside each other."""
-    side = str(lesion.side)
-    first = 92 if side == "left" else 104
+    """Ribs that are broken behind: a gap, and the outer piece displaced across the rib."""
+    first = 92 if lesion.side == "left" else 104
     start, count = int(site.rng.integers(4, 7)), int(site.rng.integers(3, 5))
+    share = site.rng.uniform(0.7, 0.82)
     for rib in range(first + start - 1, first + start - 1 + count):
-        bone = site.volume.structures == rib
-        x = site.volume.axis(2)
-        points = np.argwhere(bone)
-        outer = np.abs(x[points[:, 2]])
-        lateral = points[outer > outer.max() - site.rng.uniform(10, 40)]
-        at = site.volume.points(lateral[site.rng.integers(len(lateral))])
-        near = site.box(at - 12, at + 12)
-        z, y, x = (axis - m for axis, m in zip(site.axes(near), at, strict=True))
-        here = ndimage.binary_dilation(bone[near], iterations=2)
-        gap = edge(3.0 - np.abs(y + 0.35 * z), 0.8) * here
-        yield site.fill(near, 20.0, gap)
-        moved = np.roll(here, 2, axis=0) & (y > 0) & (y < 10)
-        yield site.fill(near, 700.0, 0.6 * moved * (site.volume.density[near] < 300))
+        yield _broken(site, rib, share + site.rng.uniform(-0.04, 0.04))
+
+
+def _broken(site: Site, rib: int, share: float) -> Patch:
+    """Return the patch that breaks a rib at a share of its way from the spine to the side."""
+    bone = site.volume.structures == rib
+    points = site.volume.points(np.argwhere(bone))
+    out = np.sign(points[0, 2])
+    behind = points[points[:, 1] < points[np.argmax(out * points[:, 2]), 1]]
+    goal = (out * behind[:, 2]).max() * share
+    ends = (np.abs(out * behind[:, 2] - goal - more) < 4 for more in (-6, 0, 6))
+    before, at, after = (behind[one].mean(0) for one in ends)
+    near = site.box(at - 60, at + 60)
+    axes = [axis - m for axis, m in zip(site.axes(near), at, strict=True)]
+    course = (after - before) / np.linalg.norm(after - before)
+    along = sum((axis * c for axis, c in zip(axes, course, strict=True)), np.zeros(1))
+    # the piece beyond the break is moved across its course as it is seen from the front
+    moved = site.rng.uniform(10, 14) * edge(along, 1.0) * (1 - edge(along - 42, 18))
+    across = np.array([out * course[2], -out * course[0]]) / np.hypot(course[0], course[2])
+    step = site.volume.spacing
+    here = ndimage.binary_dilation(bone[near], iterations=1).astype(np.float32)
+    grid = np.indices(here.shape, np.float32)
+    grid[0] -= across[0] * moved / step[0]
+    grid[2] -= across[1] * moved / step[2]
+    density = site.volume.density[near]
+    empty = density + here * (np.minimum(density, 30.0) - density)
+    there, back = (
+        ndimage.map_coordinates(one, grid, order=1, mode="nearest") for one in (here, density)
+    )
+    # the ends are pressed together, and denser for it, before they part
+    there = there * (1 - edge(2.5 - np.abs(along), 1.0))
+    back = back + 700 * (back > 100) * (1 - edge(np.abs(along) - 8, 4))
+    made = empty + there * np.maximum(back - empty, 0)
+    return site.fill(near, made, np.ones((1, 1, 1), np.float32))
 
 
 MAKE: dict[str, Callable[[Site, Lesion], Iterator[Patch]]] = {

@@ -13,9 +13,10 @@ from torch.nn import functional
 from workbench import findings
 from workbench.phantom.ct.devices import KINDS, path_of
 from workbench.phantom.ct.exposure import Exposure, expose
-from workbench.phantom.ct.lesions import MAKE, Patch, Site
+from workbench.phantom.ct.lesions import MAKE
 from workbench.phantom.ct.projection import LATTICE, Beam, cast, lattice, project
 from workbench.phantom.ct.shape import ANATOMY, Shape, depths, silhouettes, with_ratio
+from workbench.phantom.ct.site import Patch, Site
 from workbench.phantom.ct.volume import Volume, chest
 from workbench.phantom.drawing import lead_marker
 from workbench.phantom.scene import Drawn, Lesion, Scene
@@ -150,7 +151,7 @@ class _Room:
         if lesion.finding == findings.CARDIOMEGALY:
             return np.zeros((self.size, self.size), np.float32)
         rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
-        site = Site(self.volume, self.bone, rng)
+        site = Site(self.volume, rng, bone=self.bone, supine=self.scene.view == "AP")
         return larger(added_by(lesion, site, self.where, self.beam, self.fine), self.size)
 
     def _device(self, lesion: Lesion) -> np.ndarray:
@@ -186,7 +187,6 @@ def structure_depths(scene: Scene, size: int, names: tuple[str, ...]) -> np.ndar
 def render(scene: Scene, size: int) -> Drawn:
     """Project a scene at `size` pixels along each edge."""
     by_name = {lesion.finding: lesion for lesion in scene.lesions}
-    heart = by_name.get(findings.CARDIOMEGALY)
     room = _Room(scene, size)
     base, anatomy = room.chest(), room.anatomy()
     paths = {name: room.lesion(lesion) for name, lesion in by_name.items()}
@@ -195,7 +195,7 @@ def render(scene: Scene, size: int) -> Drawn:
     pixels = expose(base, added, scene.anatomy["exposure"], room.beam.pixel(size), rng)
     pixels = np.maximum(pixels, lead_marker("L", size) * 0.96)
     masks = {name: _whole(np.abs(path) >= VISIBLE) for name, path in paths.items()}
-    if heart:
+    if findings.CARDIOMEGALY in masks:
         masks[findings.CARDIOMEGALY] = _whole(anatomy["heart"], max(size // 50, 1))
     whole = np.maximum(base + np.abs(added), 1e-3)
     occupancy = {name: np.abs(path) / whole for name, path in paths.items()}

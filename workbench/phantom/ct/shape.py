@@ -34,6 +34,7 @@ class Shape:
     Attributes:
         scale: of (height, depth, width).
         breath: by how much the diaphragm is lower.
+        rise: by how much its (right, left) half is higher than that.
         heart: growth of the heart, within `GROWTH`; 0 leaves it.
         lean: side bend of the spine.
         waves: (amplitude, length, phase) of slow waves along (z, y, x) each.
@@ -41,6 +42,7 @@ class Shape:
 
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     breath: float = 0.0
+    rise: tuple[float, float] = (0.0, 0.0)
     heart: float = 0.0
     lean: float = 0.0
     waves: tuple[tuple[float, float, float], ...] = ()
@@ -52,10 +54,12 @@ class Shape:
         for axis, (amplitude, length, phase) in enumerate(self.waves):
             across = at[:, (axis + 1) % 3] + 0.6 * at[:, (axis + 2) % 3]
             at[:, axis] += amplitude * np.sin(across * (2 * np.pi / length) + phase)
-        if self.breath:
+        if self.breath or any(self.rise):
             apex, base = _span(volume)
             ramp = edge(at[:, 0] - (apex + base) / 2, (base - apex) / 2)
-            at[:, 0] -= self.breath * ramp * _inner(volume, at)
+            right, left = self.rise
+            lower = self.breath - right + (right - left) * edge(at[:, 2], 35.0)
+            at[:, 0] -= lower * ramp * _inner(volume, at)
         if self.heart:
             middle = heart_middle(volume) + _BESIDE
             away = at - middle

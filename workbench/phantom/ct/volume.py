@@ -110,6 +110,16 @@ class Volume:
         """Return indexes (..., 3) as points in mm."""
         return at * self.spacing - self.extent / 2
 
+    def number(self, point: np.ndarray) -> int:
+        """Return the number of the structure at a point (z, y, x), mm."""
+        at = np.rint((point + self.extent / 2) / self.spacing).astype(int)
+        return int(self.structures[tuple(at)])
+
+    def lobe(self, point: np.ndarray) -> str | None:
+        """Return the lobe of the lung that a point (z, y, x), mm, lies in."""
+        here = (self.number(point),)
+        return next((n for n, v in STRUCTURES.items() if v == here and n.endswith("lobe")), None)
+
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
         """How free each place is to move with breath and heart, 0 at bones and the wall to 1.

@@ -34,6 +34,7 @@ from workbench.phantom.wording.report import (
 
 _SIDE = ("Which side is the {} on?", "On which side is the {}?", "Is the {} left or right?")
 _ZONE = ("Which lung zone is the {} in?", "Where in the lung is the {}?")
+_LOBE = ("Which lobe is the {} in?", *_ZONE[1:])
 _SEVERITY = ("How severe is the {}?", "What is the severity of the {}?")
 _SIZE = ("How large is the {}?", "What is the size of the {}?", "How severe is the {}?")
 _DESCRIBE = ("Describe the {}.", "What does the {} look like?", "Tell me about the {}.")
@@ -167,7 +168,7 @@ def _properties(finding: str, lesion: Lesion) -> list[_Draft]:
         detail = f"{where}, {words}" if words else where
         said += [(_SIDE, side, "side"), (_DESCRIBE, detail, "describe")]
     if finding in ZONED:
-        said.append((_ZONE, where, "zone"))
+        said.append((_LOBE if lesion.lobe else _ZONE, where, "zone"))
     if grade is not None:
         said.append((_severity_forms(finding), grade, "severity"))
     subject = f"The {finding}s are" if is_plural(lesion) else f"The {finding} is"
@@ -185,10 +186,11 @@ def _count(finding: str, found: _Found) -> _Draft:
 
 def _false(found: _Found) -> list[_Draft]:
     pool = []
+    where = _LOBE if any(lesion.lobe for lesion in found.values()) else _ZONE
     for finding in (name for name in PHANTOM_FINDINGS if name not in found):
         forms = _DESCRIBE if finding == CARDIOMEGALY else (*_DESCRIBE, *_SIDE)
         forms += _severity_forms(finding) if finding in GRADED else ()
-        forms += _ZONE if finding in ZONED else ()
+        forms += where if finding in ZONED else ()
         forms = _DEVICES if finding == DEVICE else forms
         pool.append(_Draft(forms, f"There is no {finding}.", "false premise", finding, False))
     return pool

@@ -63,6 +63,7 @@ GRADED = (CARDIOMEGALY, CONSOLIDATION, ATELECTASIS, EDEMA, EFFUSION, PNEUMOTHORA
 #: Findings that take an article.
 COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE, FRACTURE)
 
+_BY_DEGREE = {"small": "mildly", "moderate": "moderately", "large": "severely"}
 _DEGREE = {"small": "mild", "moderate": "moderate", "large": "severe"}
 
 
@@ -118,6 +119,8 @@ def with_article(lesion: Lesion, phrase: str) -> str:
 def place(lesion: Lesion) -> str:
     """Return where the finding is, after its name: "on the left", "in both lower lung zones"."""
     side, zone = lesion.side, lesion.zone
+    if lesion.lobe is not None:
+        return f"in the {lesion.lobe}"
     both = side == "bilateral"
     if lesion.finding in (EFFUSION, PNEUMOTHORAX, DEVICE, FRACTURE):
         return "" if side is None else "on both sides" if both else f"on the {side}"
@@ -128,9 +131,22 @@ def place(lesion: Lesion) -> str:
 
 def compact(lesion: Lesion, *, measured: bool = True) -> str:
     """Return the adjectival phrase without article: "small left pleural effusion"."""
+    if lesion.lobe is not None:
+        return _lobar(lesion, measured=measured)
     zone = None if lesion.zone is None else f"{lesion.zone} lung zone"
     measures = (degree(lesion), size(lesion)) if measured else ()
     parts = (*measures, pattern(lesion), lesion.side, zone, name(lesion))
+    return " ".join(part for part in parts if part)
+
+
+def _lobar(lesion: Lesion, *, measured: bool) -> str:
+    """Return "20 mm left upper lobe nodule", "lobar atelectasis of the left lower lobe"."""
+    kind = pattern(lesion)
+    parts = [degree(lesion), size(lesion)] if measured else []
+    if kind is None:
+        parts += [lesion.lobe, name(lesion)]
+    else:
+        parts += [kind, name(lesion), "of the" if kind == "lobar" else "in the", lesion.lobe]
     return " ".join(part for part in parts if part)
 
 
@@ -183,14 +199,16 @@ def write_report(lesions: Iterable[Lesion], rng: np.random.Generator, domain: st
     found = by_finding(lesions)
     plain = bool(rng.random() < PLAIN_SHARE[domain])
     opening = [_OPENINGS[rng.integers(len(_OPENINGS))]] if domain == "external" else []
-    body = [_spoken(finding, found.get(finding), rng, plain) for finding in REPORT_ORDER]
+    body = [_spoken(finding, found.get(finding), rng, plain, domain) for finding in REPORT_ORDER]
     sentences = [*opening, *filter(None, body), f"Impression: {_impression(found, rng)}"]
     return " ".join(sentences)
 
 
-def _spoken(finding: str, lesion: Lesion | None, rng: np.random.Generator, plain: bool) -> str:
+def _spoken(
+    finding: str, lesion: Lesion | None, rng: np.random.Generator, plain: bool, domain: str
+) -> str:
     if finding == CARDIOMEGALY:
-        return _heart(lesion, rng, plain)
+        return _heart(lesion, rng, plain, domain)
     if finding == FRACTURE and lesion is None:
         return ""
     if lesion is None:
@@ -198,7 +216,7 @@ def _spoken(finding: str, lesion: Lesion | None, rng: np.random.Generator, plain
     return (_device if finding == DEVICE else _present)(lesion, rng, plain)
 
 
-def _heart(lesion: Lesion | None, rng: np.random.Generator, plain: bool) -> str:
+def _heart(lesion: Lesion | None, rng: np.random.Generator, plain: bool, domain: str) -> str:
     start = "Heart size is" if plain else "The heart is"
     pick = rng.random()
     if lesion is None:
@@ -206,6 +224,8 @@ def _heart(lesion: Lesion | None, rng: np.random.Generator, plain: bool) -> str:
         if not plain:
             usual, other = ("normal in size", "of normal size")
         return f"{start} {usual if pick < 0.7 else other}."
+    if domain == "ct" and pick < 0.5:
+        return f"{start} {_BY_DEGREE[str(lesion.severity)]} enlarged."
     if pick < 0.6:
         return f"{start} enlarged, with {degree(lesion)} cardiomegaly."
     if pick < 0.8:
