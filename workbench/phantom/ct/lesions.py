@@ -80,13 +80,11 @@ def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
 
 def _level(site: Site, lesion: Lesion, side: str, box: tuple[slice, ...]) -> np.ndarray:
     z, _, _ = site.axes(box)
-    # between the deepest recess, 0, and the dome of the diaphragm, 1
-    share = {"small": (0.55, 0.68), "moderate": (0.88, 1.05), "large": (1.3, 1.6)}
-    deep = z.max() - dome(site.volume, side)
-    rise = site.rng.uniform(30, 50) * np.exp(
-        -rim_distance(site.volume, side)[box[0], :, box[2]] / 18
-    )
-    level = z.max() - site.rng.uniform(*share[str(lesion.severity)]) * deep - rise
+    # all of them fill most of the recess behind the dome of the diaphragm
+    above = {"small": (0, 8), "moderate": (34, 46), "large": (76, 100)}[str(lesion.severity)]
+    height = 0.62 * (z.max() - dome(site.volume, side)) + site.rng.uniform(*above)
+    away = rim_distance(site.volume, side)[box[0], :, box[2]]
+    level = z.max() - height - site.rng.uniform(30, 50) * np.exp(-away / 18)
     return edge(z - level, 2.5) * site.lung(side)[box]
 
 
@@ -205,7 +203,7 @@ def _own_nodule(site: Site) -> Patch:
 
 def edema(site: Site, lesion: Lesion) -> Iterator[Patch]:
     """Haze that is densest around the hila, thickened vessels, and septal lines at the bases."""
-    amount = {"small": (0.11, 0.14), "moderate": (0.18, 0.23), "large": (0.28, 0.36)}
+    amount = {"small": (0.12, 0.15), "moderate": (0.21, 0.26), "large": (0.36, 0.45)}
     strength = site.rng.uniform(*amount[str(lesion.severity)])
     for side in sides_of(lesion):
         lung = site.lung(side)
