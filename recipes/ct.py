@@ -256,7 +256,8 @@ def _tile(
     case = phantom(
         seed, findings=findings, domain="ct", view=view, severity=severity, size=2 * TILE
     )
-    name = ", ".join(filter(None, (*findings, severity, view)))
+    words = [(one.finding, one.kind, one.severity) for one in case.lesions] or [("normal",)]
+    name = ", ".join(filter(None, (*words[0], view)))
     shown = case.image.pixels.reshape(TILE, 2, TILE, 2).mean((1, 3))
     return name, shown
 

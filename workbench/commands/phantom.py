@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--side", "wished-for side", choices=SIDES)
     option("--zone", "wished-for lung zone", choices=ZONES)
     option("--severity", "wished-for severity", choices=SEVERITIES)
-    option("--kind", "wished-for kind of atelectasis, device or nodule", choices=KINDS)
+    option("--kind", "wished-for kind of atelectasis, device or nodule", choices=tuple(KINDS))
     kinds = ("internal", "external", "ct")
     option(
         "--domain", "two kinds of drawings, or projected from a CT", choices=kinds, default=kinds[0]

@@ -175,7 +175,7 @@ def _compared(
     """Return (kind, said, true) of the errors about one finding, and count the chances."""
     code = NOT_MENTIONED if row is None else row.code
     judged = [(kind, code in wrong, code, true.code) for kind, wrong in _WRONG[true.code].items()]
-    if true.code == code == PRESENT:
+    if row and true.code == code == PRESENT:
         for kind in ("side", "zone", "severity"):
             said, right = getattr(row, kind), getattr(true, kind)
             if said is not None and right is not None:

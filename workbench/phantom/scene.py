@@ -51,9 +51,6 @@ _NORMAL_SHARE, _EXTERNAL_DEVICE = 0.22, 0.50
 LUNGS = ("right", "left")
 VIEWS = ("PA", "AP", "LATERAL")
 
-#: The nodule that the patient of the CT had.
-SCAN_NODULE = {"side": "left", "zone": "mid", "severity": "large", "size_mm": 24.6}
-
 #: What can be drawn, in standard order.
 DRAWABLE = (*PHANTOM_FINDINGS, *ON_REQUEST)
 
@@ -312,15 +309,15 @@ def _atelectasis(draws: _Draws) -> Lesion | None:
 
 def _own_nodule(draws: _Draws) -> Lesion | None:
     """Return the nodule of the scan where it is asked for, or chance and its place allow it."""
-    wish, own = draws.wish, (SCAN_NODULE["side"], SCAN_NODULE["zone"])
+    wish, own = draws.wish, ("left", "mid")
     found = wish.kind == SCAN or (
         draws.domain == "ct" and wish.severity in (None, "large") and draws.rng.random() < 0.12
     )
-    fits = wish.side in (None, own[0]) and wish.zone in (None, own[1])
-    if not (found and fits and own in draws.free):
+    fits = own in draws.free and wish.side in (None, own[0]) and wish.zone in (None, own[1])
+    if not (found and fits):
         return None
     draws.free.remove(own)
-    return Lesion(NODULE, kind=SCAN, **SCAN_NODULE)
+    return Lesion(NODULE, *own, severity="large", kind=SCAN, size_mm=24.6)
 
 
 def _nodule(draws: _Draws) -> Lesion | None:
@@ -361,8 +358,8 @@ def _edema(draws: _Draws) -> Lesion:
 def _device(draws: _Draws) -> Lesion:
     rng = draws.rng
     kinds = [kind for kind, finding in KINDS.items() if finding == DEVICE]
-    kind = str(rng.choice(kinds))
-    kind = draws.wish.kind if draws.wish.kind in kinds else kind
+    drawn, wished = str(rng.choice(kinds)), str(draws.wish.kind)
+    kind = wished if wished in kinds else drawn
     side = None
     if kind == "pacemaker":
         side = "left" if rng.random() < 0.8 else "right"

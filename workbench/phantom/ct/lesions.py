@@ -61,13 +61,13 @@ def located(lesion: Lesion, seed: int) -> Lesion:
 def _middle(site: Site, lesion: Lesion, side: str) -> tuple[float, ...]:
     if lesion.kind == findings.SCAN:
         at = np.argwhere(site.volume.votes >= 2).mean(0) + site.volume.corner
-        return tuple(site.volume.points(at))
+        return tuple(map(float, site.volume.points(at)))
     deep = {
         findings.CONSOLIDATION: 0.5 * _wide(lesion, side),
         findings.NODULE: _wide(lesion, side) + 2,
     }.get(lesion.finding, 9.0)
     clear = lesion.finding == findings.NODULE
-    return tuple(site.place(side, lesion.zone, deep, clear=clear))
+    return tuple(map(float, site.place(side, lesion.zone, deep, clear=clear)))
 
 
 def effusion(site: Site, lesion: Lesion) -> Iterator[Patch]:
