@@ -54,7 +54,7 @@ def located(lesion: Lesion, seed: int) -> Lesion:
         return replace(lesion, lobe=collapsed(lesion, sides[0]) if len(sides) == 1 else None)
     site = Site(volume, np.random.default_rng([seed, 10, *lesion.finding.encode()]))
     middles = {side: _middle(site, lesion, side) for side in sides}
-    lobe = volume.lobe(middles[sides[0]]) if len(sides) == 1 else None
+    lobe = volume.lobe(np.array(middles[sides[0]])) if len(sides) == 1 else None
     return replace(lesion, lobe=lobe, params=lesion.params | {"middle": middles})
 
 
@@ -142,7 +142,7 @@ def _pressed(
     reach = 1.6 * wide + 12
     left = np.clip(1 - (away - wide) / reach, 0, 1)
     shift = wide * np.square(left)
-    outward = np.stack(np.gradient(away, step[0], step[2])) * -shift
+    outward = np.asarray(np.gradient(away, step[0], step[2])) * -shift
     rows, columns = np.indices(away.shape, np.float32)
     grids = [rows + outward[0] / step[0], columns + outward[1] / step[2]]
     grids = [np.clip(g, 0, n - 1.001) for g, n in zip(grids, away.shape, strict=True)]
