@@ -84,7 +84,7 @@ def grown(shape: Shape, volume: Volume, points: np.ndarray, step: float = 1.0) -
 def test_a_body_keeps_the_volume_that_its_jacobian_states(body, rise):
     volume = chest()
     drawn = sample_chest(np.random.default_rng(3))["shape"]
-    shape, middle, step = replace(drawn, heart=0.2, rise=rise), np.array([20.0, 0, 55]), 5.0
+    shape, middle, step = replace(drawn, heart=0.2, rise=rise), np.array([20.0, 0, 55]), 4.0
 
     def inside(points: np.ndarray) -> np.ndarray:
         away = np.abs(points - middle)
