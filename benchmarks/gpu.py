@@ -435,7 +435,7 @@ def _write_random(directory: Path, size: str, device: str) -> None:
     import workbench as wb
     from workbench.model.llava import CxrLlavaForConditionalGeneration
     from workbench.model.load import save_checkpoint
-    from workbench.model.placement import full_size_config
+    from workbench.model.sizes import full_size_config
 
     if size != "full":
         checkpoint({"middle": MIDDLE, "tiny": TINY}[size], str(directory))

@@ -68,7 +68,7 @@ class Cost:
 def cost(kind: str) -> Cost:
     """Count the full-size model with weights as "16 bit", "8bit" or "4bit"."""
     from speed.models import prompt_flops, state_bytes, weight_bytes
-    from workbench.model.placement import empty_model, full_size_config, measure
+    from workbench.model.sizes import empty_model, full_size_config, measure
 
     model = empty_model(full_size_config()).half()
     sizes = measure(model)

@@ -6,7 +6,7 @@ from workbench.errors import OptionError
 from workbench.finetune.planner import STRATEGIES, need, plan
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
-from workbench.model.placement import BYTES
+from workbench.model.sizes import BYTES
 
 
 def test_the_full_size_model_is_planned_without_storage():

@@ -15,7 +15,8 @@ from workbench.errors import DeviceError, InputError
 from workbench.interface import load_model
 from workbench.model import int8
 from workbench.model.load import load_checkpoint
-from workbench.model.placement import Gpu, Hardware, PartSizes, Placement, place
+from workbench.model.placement import Gpu, Hardware, Placement, place
+from workbench.model.sizes import PartSizes
 from workbench.phantom import phantom
 
 SIZES = PartSizes(2, 3, 11, 5, 7)

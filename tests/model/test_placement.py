@@ -10,17 +10,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from workbench.errors import DeviceError, MissingDependencyError, OptionError
 from workbench.model.load import quantisation_config
-from workbench.model.placement import (
-    Gpu,
-    Hardware,
-    PartSizes,
-    Placement,
-    empty_model,
-    find_hardware,
-    full_size_config,
-    measure,
-    place,
-)
+from workbench.model.placement import Gpu, Hardware, Placement, find_hardware, place
+from workbench.model.sizes import PartSizes, empty_model, full_size_config, measure
 
 GIB = 10**9
 SIZES = measure(empty_model(full_size_config()))

@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.placement import empty_model, full_size_config, measure
+from workbench.model.sizes import empty_model, full_size_config, measure
 
 
 def by_hand(config):

@@ -121,7 +121,7 @@ def _case(vlm: Vlm) -> _Case:
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
-    return float((first.double() - second.double()).abs().max())
+    return float((first.double() - second.to(first.device).double()).abs().max())
 
 
 def _tokens(case: _Case) -> float:

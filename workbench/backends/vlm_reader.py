@@ -28,15 +28,9 @@ from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once
 from workbench.model.load import quantisation_config, quiet_loading
 from workbench.model.parts import projector_of
-from workbench.model.placement import (
-    INT8,
-    PartSizes,
-    Placement,
-    find_hardware,
-    measure_parts,
-    place,
-)
+from workbench.model.placement import INT8, Placement, find_hardware, place
 from workbench.model.prompt import Message
+from workbench.model.sizes import PartSizes, measure_parts
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
@@ -158,7 +152,7 @@ def load_vlm(
         opened: Any = AutoModelForImageTextToText.from_pretrained(
             found.directory, dtype=placement.dtype, local_files_only=True, use_safetensors=True,
             trust_remote_code=False, output_loading_info=True,
-            device_map=None if placement.device == "cpu" else placement.device,
+            device_map=placement.device_map,
             quantization_config=quantisation_config(placement),
             attn_implementation="eager" if capped else None,
         )  # fmt: skip

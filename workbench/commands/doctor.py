@@ -171,15 +171,15 @@ def _machine() -> Iterator[Check]:
     import psutil
     import torch
 
+    from workbench.model.placement import find_hardware
+
     yield Check("cpu", OK, f"{torch.get_num_threads()} threads")
-    for index in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(index)
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        found = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {precision}"
-        yield Check(f"cuda:{index}", OK, found)
-    if torch.backends.mps.is_available():
+    hardware = find_hardware()
+    for gpu in hardware.gpus:
+        yield Check(gpu.device, OK, f"{gpu.name}, {gpu.free / 2**30:.0f} GiB free, {gpu.dtype}")
+    if hardware.mps:
         yield Check("mps", OK, "Apple GPU")
-    elif not torch.cuda.is_available():
+    elif not hardware.gpus:
         yield Check("gpu", OK, "none: mini runs on the CPU; the 7B model wants a GPU of 16 GB")
     free = psutil.virtual_memory().available / 2**30
     repair = "close other programs: a report with mini takes up to 1.5 GiB"

@@ -257,7 +257,8 @@ class Student(nn.Module):
                 made of them, and the rest of a packed batch.
         """
         rows = None if unlabelled is None else unlabelled[labels != IGNORE_LABEL]
-        logits, targets, about = self._answers(labels, about, **batch)
+        logits, *marks = self._answers(labels, about, **batch)
+        targets, about = (one.to(logits.device) for one in marks)
         if only_logits:
             return {"logits": logits[about == OTHER]}
         each = F.cross_entropy(logits.float(), targets, reduction="none")
@@ -271,6 +272,7 @@ class Student(nn.Module):
         count = len(targets) if num_items_in_batch is None else num_items_in_batch
         found = {"loss": total / count}
         if rows is not None:
+            rows = rows.to(logits.device)
             sums = [torch.stack([(whole * own).sum(), 1.0 * own.sum()]) for own in (~rows, rows)]
             found["parts"] = torch.stack(sums)
         return found
@@ -285,7 +287,8 @@ class Student(nn.Module):
         seen = {name: batch[name] for name in ("pixel_values", "vision_tokens") if name in batch}
         asked = {**base, **seen, "only_logits": True}
         with torch.no_grad():
-            began = {name: value.to(logits.device) for name, value in self._began.items()}
+            now = dict(self.named_parameters())
+            began = {name: value.to(now[name].device) for name, value in self._began.items()}
             said = functional_call(self, began, kwargs=asked)["logits"]
         return F.kl_div(
             logits.float().log_softmax(-1), said.float().log_softmax(-1), reduction="none",
@@ -320,4 +323,4 @@ class Student(nn.Module):
             use_cache=False,
         ).last_hidden_state
         rows = labels != IGNORE_LABEL
-        return model.head(states[rows]), labels[rows], about[rows]
+        return model.head(states[rows.to(states.device)]), labels[rows], about[rows]

@@ -51,8 +51,8 @@ from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.placement import BYTES, empty_model, full_size_config
 from workbench.model.prompt import report_messages
+from workbench.model.sizes import BYTES, empty_model, full_size_config
 
 if TYPE_CHECKING:
     import pandas as pd

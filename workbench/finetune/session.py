@@ -29,6 +29,7 @@ from workbench.finetune.parts import frozen, part_of, parts_learned, weights_sha
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
 from workbench.interface import ChestXrayModel, load_model
+from workbench.model.placement import find_hardware, forget_peak, gpu_memory
 from workbench.model.source import resolve_source
 
 #: Seconds that other processes wait for the first one.
@@ -81,7 +82,8 @@ def open_base(recipe: Recipe, *, device: str) -> ChestXrayModel:
         )
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        gpus = find_hardware().gpus
+        device = gpus[local].device if gpus else "cpu"
     # what learns on a CPU is float32; a GPU takes what it computes in
     dtype = "float32" if device == "cpu" else "auto"
     return load_model(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
@@ -193,10 +195,9 @@ def _train(
     trainer: FinetuneTrainer, checkpoint: Path | None, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train, from a checkpoint where there is one; return cost and memory for the ledger."""
-    gpu, verbosity = device.type == "cuda", transformers_logging.get_verbosity()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    if gpu:
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak(device)
     began, cpu = time.perf_counter(), time.process_time()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -211,11 +212,10 @@ def _train(
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "device": str(device),
     }
-    used = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
-    return cost, {
-        "measured": used,
-        "as": "allocated on GPU" if gpu else "peak of the whole process",
-    }
+    used = gpu_memory(device, peak=True)
+    if used is None:
+        return cost, {"measured": peak_memory(), "as": "peak of the whole process"}
+    return cost, {"measured": used, "as": "allocated on GPU"}
 
 
 def _card_facts(ledger: Ledger) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import trainable
 from workbench.finetune.recipe import Recipe
+from workbench.model.placement import gpu_memory, on_cpu, pins_memory, training_precision
 
 
 def world_size() -> int:
@@ -205,11 +206,11 @@ class LiveLog(transformers.TrainerCallback):
             for name, value in (logs or {}).items()
             if (name in LOGGED or name.startswith("eval_")) and isinstance(value, (int, float))
         }
-        if torch.cuda.is_available():
-            memory = {"memory": torch.cuda.memory_allocated(), "memory_as": "allocated on GPU, now"}
-        else:
-            used = psutil.Process().memory_info().rss
-            memory = {"memory": used, "memory_as": "of the process, now"}
+        used = gpu_memory(args.device)
+        memory = {"memory": used, "memory_as": "allocated on GPU, now"}
+        if used is None:
+            rss = psutil.Process().memory_info().rss
+            memory = {"memory": rss, "memory_as": "of the process, now"}
         self._add(state, what="log", **kept, **memory)
 
     def on_train_end(self, args, state, control, **_):
@@ -244,9 +245,7 @@ def arguments(
         )
     precision = training.precision
     if precision == "auto":
-        precision = "float32"
-        if device.type == "cuda":
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        precision = training_precision(device)
     return transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -259,7 +258,7 @@ def arguments(
         max_grad_norm=training.clip,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
-        use_cpu=device.type == "cpu",
+        use_cpu=on_cpu(device),
         seed=recipe.seed,
         eval_strategy="steps",
         eval_steps=math.ceil(steps / recipe.evaluation.times),
@@ -270,7 +269,7 @@ def arguments(
         metric_for_best_model=recipe.metric,
         report_to=[],
         disable_tqdm=not show,
-        dataloader_pin_memory=device.type == "cuda",
+        dataloader_pin_memory=pins_memory(device),
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
         average_tokens_across_devices=True,

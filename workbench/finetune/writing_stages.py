@@ -38,6 +38,7 @@ from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, Turn, instruction_set, own_turns
 from workbench.interface import ChestXrayModel, CxrLlavaModel, TransformersModel
+from workbench.model.placement import on_cpu
 from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID, Message
 
 OWN_REPORTS = "own_reports.json"
@@ -223,10 +224,10 @@ class SingleStudent(Student):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = zip(pixel_values, prompts, answers, strict=True)
         wanted = labels != IGNORE_LABEL
-        found = [
-            self._read(*row)[own[: len(row[2])]] for row, own in zip(rows, wanted, strict=True)
-        ]
-        return torch.cat(found), labels[wanted], about[wanted]
+        read = [self._read(*row) for row in rows]
+        pairs = zip(read, wanted.to(read[0].device), strict=True)
+        logits = torch.cat([one[own[: len(one)]] for one, own in pairs])
+        return logits, labels[wanted], about[wanted]
 
     def _read(
         self, pixels: torch.Tensor, prompt: torch.Tensor, answer: torch.Tensor
@@ -321,11 +322,11 @@ class WritingStage(Stage):
     def predicted_memory(self) -> float:
         """Return what the planner says of the longest row."""
         recipe, network = self.recipe, self.model.network
-        gpu = network.device.type == "cuda"
+        cpu = on_cpu(network.device)
         wanted = need(
             network.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
             keep=recipe.training.keep > 0, text_tokens=max(self.rows.lengths),
-            dtype="bfloat16" if gpu else "float32", context=0.75e9 if gpu else 0.35e9,
+            dtype="float32" if cpu else "bfloat16", context=0.35e9 if cpu else 0.75e9,
         )  # fmt: skip
         return wanted.total(recipe.training.micro_batch)
 

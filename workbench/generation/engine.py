@@ -30,6 +30,7 @@ from workbench.generation.options import DecodingSettings
 from workbench.generation.sampling import Sampler, choose
 from workbench.generation.token_step import TokenStep, fill
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.placement import on_cpu
 
 #: Changes logits before tokens are chosen: takes the requests' indexes of the rows that are still
 #: being decoded and their (R, V) float32 logits, and returns logits of the same shape.
@@ -159,8 +160,7 @@ class Engine:
             pairs = zip(requests, keys, strict=True)
             with self._lock:
                 known = [request.prefix or self.prefixes.get(key) for request, key in pairs]
-        on_cpu = self.model.lm_head.weight.device.type == "cpu"
-        if on_cpu or None not in known:
+        if on_cpu(self.model.lm_head.weight) or None not in known:
             # a processor gains nothing from many images at once, and has to fetch more memory
             each = (
                 prefix or self._compute_prefix(image, head)

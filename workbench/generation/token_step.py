@@ -45,6 +45,7 @@ from workbench.model.packed import (
     worth_blocks,
     worth_packing,
 )
+from workbench.model.placement import on_cpu
 
 #: Rotary rules whose frequencies do not depend on how long the text has become.
 _FIXED_ROTARY = ("default", "linear", "llama3")
@@ -156,7 +157,7 @@ class TokenStep:
         Where queries share heads, and on a GPU, where it was not measured, there are none.
         """
         alike = rows > 1 and self._heads == self._key_heads
-        if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
+        if not alike or buffer.shared is None or not on_cpu(self._embed.weight):
             return [None] * len(buffer.layers)
         return buffer.shared.layers
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from workbench.model.load import LoadedCheckpoint as LoadedCheckpoint
     from workbench.model.load import load_checkpoint as load_checkpoint
     from workbench.model.load import save_checkpoint as save_checkpoint
-    from workbench.model.placement import full_size_config as full_size_config
     from workbench.model.processor import ImageProcessor as ImageProcessor
     from workbench.model.prompt import IMAGE_TOKEN_ID as IMAGE_TOKEN_ID
     from workbench.model.prompt import Message as Message
     from workbench.model.prompt import Prompts as Prompts
     from workbench.model.prompt import render_chat as render_chat
+    from workbench.model.sizes import full_size_config as full_size_config
     from workbench.model.tokenizer import CxrTokenizer as CxrTokenizer
     from workbench.model.vision import VisionTower as VisionTower
 else:  # a checker of types would take `__getattr__` for every name

@@ -24,8 +24,8 @@ from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
-from workbench.model.placement import empty_model, full_size_config, measure
 from workbench.model.prompt import TEMPLATE_VERSION
+from workbench.model.sizes import empty_model, full_size_config, measure
 from workbench.model.source import (
     PUBLISHED_ID,
     PUBLISHED_REVISION,
@@ -53,7 +53,7 @@ class ModelCard:
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
         parameters: number by part, with the total.
-        memory: bytes of the weights by dtype, see `workbench.model.placement.BYTES`.
+        memory: bytes of the weights by dtype, see `workbench.model.sizes.BYTES`.
         context_length: positions of the language model; one image takes `image_tokens` of them,
             `text_tokens` are left for prompt and answer.
         image_size, patch_size: sides of the square input and of a patch, pixels.

@@ -21,7 +21,7 @@ from torch import nn
 from workbench.errors import DeviceError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration, Float32RotaryEmbedding
-from workbench.model.placement import empty_model
+from workbench.model.sizes import empty_model
 
 
 def load_as_int8(

@@ -28,18 +28,10 @@ from workbench.model.config import CxrLlavaConfig
 from workbench.model.int8 import load_as_int8
 from workbench.model.licence import say_once
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.placement import (
-    DTYPES,
-    INT8,
-    UNQUANTISED,
-    Placement,
-    empty_model,
-    find_hardware,
-    measure,
-    place,
-)
+from workbench.model.placement import DTYPES, INT8, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import BOS, EOS
+from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import resolve_source
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.model.weights import (
@@ -159,7 +151,6 @@ def _check_marks(tokenizer: CxrTokenizer) -> None:
 def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
-    device_map = {"cpu": None, "auto": "auto"}.get(placement.device, {"": placement.device})
     with quiet_loading(weights), open_tensors(weights) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
@@ -169,7 +160,7 @@ def _load_model(
                 config=config,
                 state_dict=tensors,
                 dtype=placement.dtype,
-                device_map=device_map,
+                device_map=placement.device_map,
                 quantization_config=quantisation_config(placement),
                 local_files_only=True,
             )

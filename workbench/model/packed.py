@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.placement import on_cpu
 
 #: Bytes of the language model's layers up to which a call costs more than its product ...
 SMALL = 16 << 20
@@ -87,7 +88,7 @@ def can_pack(*tensors: torch.Tensor) -> bool:
     return all(
         type(one) in (torch.Tensor, nn.Parameter)
         and one.dtype == torch.float32
-        and one.device.type == "cpu"
+        and on_cpu(one)
         and one.layout == torch.strided
         and one.dim() > 1
         and not (one.requires_grad and torch.is_grad_enabled())

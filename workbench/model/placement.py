@@ -1,7 +1,6 @@
-"""What a model weighs, and where it runs: "auto" resolved against the hardware that is there.
+"""Where a model runs: "auto" resolved against the hardware that is there, and what devices can do.
 
-Parameters are counted on a model without storage (the meta device), so the full-size model is
-counted on a laptop. Weights only: activations and the key-value cache come on top.
+Nothing outside this file asks what kind a device is of, or talks to a GPU.
 
 GPUs from compute capability 8.0 compute in bfloat16, older ones (T4, V100) in float16, Apple GPUs
 in float32. So does a CPU, but for models that float32 makes too large for its memory, and for all
@@ -12,19 +11,18 @@ error before anything is loaded.
 
 from __future__ import annotations
 
-import copy
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from workbench import settings
 from workbench.errors import DeviceError, OptionError
-from workbench.model.config import CxrLlavaConfig
-from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.sizes import PartSizes
 
 logger = logging.getLogger(__name__)
 
@@ -45,106 +43,6 @@ _LARGE = 1_000_000_000
 
 _BFLOAT16_FROM = (8, 0)
 
-#: Bytes of one parameter by dtype. In 4-bit weights, blocks of 64 share one float32 scale.
-BYTES = {
-    "float32": 4.0,
-    "bfloat16": 2.0,
-    "float16": 2.0,
-    "8bit": 1.0,
-    "4bit": 0.5 + 4 / 64,
-    "int8": 1.0,
-}
-
-#: dtype of what a quantisation leaves alone.
-_BESIDE = {"8bit": "bfloat16", "4bit": "bfloat16", "int8": "float32"}
-
-#: Bytes beside each weight of the layer that is shrunk to int8: in float32, while it is looked at,
-#: and before it is packed.
-_SHRINKING = 11
-
-#: Parts that stay unquantised, as the embedding and the norms do.
-UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
-
-
-@dataclass(frozen=True)
-class PartSizes:
-    """Parameters of each part; a tied head counts 0.
-
-    Attributes:
-        quantisable: of the language model's linear layers, which "8bit", "4bit" and "int8" shrink.
-        largest: of the largest of these layers.
-    """
-
-    vision_tower: int
-    mm_projector: int
-    language_model: int
-    lm_head: int
-    quantisable: int
-    largest: int = 0
-
-    @property
-    def total(self) -> int:
-        """Parameters of the whole model."""
-        return self.vision_tower + self.mm_projector + self.language_model + self.lm_head
-
-    def parts(self) -> dict[str, int]:
-        """Return parameters by part, with the total."""
-        names = ("vision_tower", "mm_projector", "language_model", "lm_head", "total")
-        return {name: getattr(self, name) for name in names}
-
-    def bytes_as(self, dtype: str) -> int:
-        """Return the weight of the model in bytes, as one of the names in `BYTES`."""
-        rest = (self.total - self.quantisable) * BYTES[_BESIDE.get(dtype, dtype)]
-        return int(self.quantisable * BYTES[dtype] + rest)
-
-    def bytes_to_load(self, dtype: str) -> int:
-        """Return the memory that loading the model takes at most, in bytes."""
-        return self.bytes_as(dtype) + (_SHRINKING * self.largest if dtype == "int8" else 0)
-
-    def memory(self) -> dict[str, int]:
-        """Return `bytes_as` for every name in `BYTES`."""
-        return {name: self.bytes_as(name) for name in BYTES}
-
-
-def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
-    """Return the model of a configuration without storage, for names, shapes and counts."""
-    with torch.device("meta"):
-        return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
-
-
-def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
-    """Count the parameters of a model, with or without storage."""
-    return measure_parts(model, model.vision_tower, model.llama, model.lm_head)
-
-
-def measure_parts(
-    model: PreTrainedModel, vision: nn.Module, decoder: PreTrainedModel, head: nn.Module
-) -> PartSizes:
-    """Count the parameters of a model of any family; its projector is what is no other part."""
-
-    def count(module: nn.Module) -> int:
-        return sum(p.numel() for p in module.parameters())
-
-    own = 0 if head.weight is decoder.get_input_embeddings().weight else count(head)
-    linear = [m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear)]
-    return PartSizes(
-        vision_tower=count(vision),
-        mm_projector=count(model) - count(vision) - count(decoder) - own,
-        language_model=count(decoder),
-        lm_head=own,
-        quantisable=sum(linear),
-        largest=max(linear, default=0),
-    )
-
-
-def full_size_config() -> CxrLlavaConfig:
-    """Return the configuration of the published full-size model.
-
-    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) is that of open_clip,
-    and the LLaMA is Llama-2-7b-chat, which the paper names (transformers' default but for these).
-    """
-    return CxrLlavaConfig(llama={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5})
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -159,6 +57,11 @@ class Gpu:
     def device(self) -> str:
         """Its name for torch."""
         return f"cuda:{self.index}"
+
+    @property
+    def dtype(self) -> str:
+        """The 16-bit dtype that it computes in."""
+        return "bfloat16" if self.capability >= _BFLOAT16_FROM else "float16"
 
 
 @dataclass(frozen=True)
@@ -196,6 +99,11 @@ class Placement:
         return self.quantize or str(self.dtype).removeprefix("torch.")
 
     @property
+    def device_map(self) -> str | dict[str, str] | None:
+        """Where `from_pretrained` puts the weights; None leaves them on the CPU."""
+        return {"cpu": None, "auto": "auto"}.get(self.device, {"": self.device})
+
+    @property
     def options(self) -> dict[str, object]:
         """The placement as options of `workbench.load_model`."""
         return {"device": self.device, "dtype": self.dtype, "quantize": self.quantize}
@@ -222,6 +130,60 @@ def device_of(module: nn.Module) -> torch.device:
         for weight in part.parameters(recurse=False):
             return weight.device
     return torch.device("cpu")
+
+
+def on_cpu(where: torch.Tensor | torch.device) -> bool:
+    """Tell whether a tensor lies, or a device computes, on the CPU, in the machine's memory."""
+    return (where.device if isinstance(where, torch.Tensor) else where).type == "cpu"
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw random numbers of the CPU and of a device from a seed, and leave their states alone."""
+    with torch.random.fork_rng([device] if _is_cuda(device) else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def training_precision(device: torch.device) -> str:
+    """Return the dtype that a device trains in by default."""
+    if not _is_cuda(device):
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def pins_memory(device: str | torch.device) -> bool:
+    """Tell whether copies to a device are faster from pinned memory."""
+    return _is_cuda(device)
+
+
+def device_name(device: str) -> str:
+    """Return the name of a GPU; of another device, what it is called here."""
+    return torch.cuda.get_device_name(device) if _is_cuda(device) else device
+
+
+def gpu_memory(device: str | torch.device, *, peak: bool = False) -> int | None:
+    """Return the bytes that are allocated on a GPU, or were at most; None on another device."""
+    if not _is_cuda(device):
+        return None
+    used = torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated
+    return used(device)
+
+
+def release_memory() -> None:
+    """Give back what the GPUs hold and nobody uses."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def forget_peak(device: torch.device) -> None:
+    """Count the peak of a GPU's memory anew."""
+    if _is_cuda(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _is_cuda(device: str | torch.device) -> bool:
+    return str(device).partition(":")[0] == "cuda"
 
 
 def find_hardware() -> Hardware:
@@ -322,7 +284,7 @@ def _dtype(
     """Return the dtype that is taken where none is asked for, and why."""
     if kind == "cuda":
         for gpu in gpus:
-            if gpu.capability < _BFLOAT16_FROM:
+            if gpu.dtype == "float16":
                 found = ".".join(map(str, gpu.capability))
                 return "float16", f"{gpu.name} (compute capability {found}) has no bfloat16"
         return "bfloat16", "the GPU computes in it"

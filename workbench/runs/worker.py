@@ -26,6 +26,7 @@ from workbench.generation.responder import Job
 from workbench.generation.result import Generation, package_versions
 from workbench.imaging import load_radiograph
 from workbench.interface import ChestXrayModel
+from workbench.model.placement import device_name, gpu_memory, pins_memory, release_memory
 from workbench.radiograph.contract import InputContract
 from workbench.runs.plan import Block, Item, RunPlan
 from workbench.runs.store import DONE, FAILED
@@ -61,10 +62,6 @@ class BlockWorker:
         self.root = Root(root)
         self.largest: int | None = None
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self.model.identity.device.startswith("cuda")
-
     def describe(self) -> dict:
         """Return what `run.json` says of the prompts, the model, the device and the packages.
 
@@ -85,7 +82,7 @@ class BlockWorker:
             "model": {**identity, **facts, "files": files, "device_type": kind},
             "prompts": [job.prompt for job in jobs],
             "device": device,
-            "device_name": torch.cuda.get_device_name(device) if self._on_gpu else device,
+            "device_name": device_name(device),
             "versions": dict(package_versions()),
             "threads": torch.get_num_threads(),
         }
@@ -146,7 +143,7 @@ class BlockWorker:
 
     def _pinned(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
         """Put the pixels where a GPU fetches them while it computes, once for all jobs."""
-        if not self._on_gpu:
+        if not pins_memory(self.model.identity.device):
             return tuple(jobs)
         pixels = jobs[0].request.pixel_values.pin_memory()
         return tuple(
@@ -196,8 +193,7 @@ class BlockWorker:
         """Halve what is decoded together from here on, and say so."""
         self.largest = max(1, size // 2)
         self.model.forget_images()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         _LOG.warning(
             "out of memory with %d answers in a batch; continuing with %d. Texts are the same but "
             "for near ties in 16 bit",
@@ -207,10 +203,11 @@ class BlockWorker:
 
     def _peaks(self) -> dict:
         """Return the greatest memory so far, in megabytes, of the process and of its GPU."""
-        found = {"peak_rss_mb": round(peak_memory() / 1e6, 1), "peak_gpu_mb": None}
-        if self._on_gpu:
-            found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-        return found
+        used = {
+            "peak_rss_mb": peak_memory(),
+            "peak_gpu_mb": gpu_memory(self.model.identity.device, peak=True),
+        }
+        return {name: None if size is None else round(size / 1e6, 1) for name, size in used.items()}
 
 
 def _seen(contract: InputContract | None) -> dict:

@@ -39,6 +39,7 @@ from torch import nn
 from workbench._repr import short_repr
 from workbench.backends.attending import Call, attention_rows, watch_attention
 from workbench.errors import OptionError, check_one_of
+from workbench.model.placement import drawing_from
 from workbench.saliency.scorer import PixelScorer, Scorer
 
 BASELINES = ("blur", "black", "mean", "grey")
@@ -118,9 +119,7 @@ def smoothgrad(
     if samples < 1 or noise < 0:
         raise OptionError(f"expected samples >= 1 and noise >= 0, got {samples} and {noise}")
     spread = noise * float(scorer.base.max() - scorer.base.min())
-    devices = [scorer.device] if scorer.device.type == "cuda" else []
-    with scorer.frozen(), torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    with scorer.frozen(), drawing_from(seed, scorer.device):
         found = NoiseTunnel(InputXGradient(scorer)).attribute(
             scorer.base.clone().requires_grad_(),
             nt_type="smoothgrad",

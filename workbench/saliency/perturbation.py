@@ -29,6 +29,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
 from workbench.errors import OptionError
+from workbench.model.placement import drawing_from
 from workbench.saliency.gradients import Attribution, baseline_pixels
 from workbench.saliency.scorer import PixelScorer
 
@@ -270,9 +271,7 @@ def kernel_shap(
     pixel = torch.arange(side, device=scorer.device)
     number = (pixel[:, None] // high * columns + pixel // wide)[None, None]
     start = scorer.forwards
-    devices = [scorer.device] if scorer.device.type == "cuda" else []
-    with scorer.model.exclusive(), torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    with scorer.model.exclusive(), drawing_from(seed, scorer.device):
         found = KernelShap(scorer).attribute(
             scorer.base,
             baselines=baseline_pixels(scorer, fill),

@@ -1,0 +1,117 @@
+"""What a model weighs.
+
+Parameters are counted on a model without storage (the meta device), so the full-size model is
+counted on a laptop. Weights only: activations and the key-value cache come on top.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+
+#: Bytes of one parameter by dtype. In 4-bit weights, blocks of 64 share one float32 scale.
+BYTES = {
+    "float32": 4.0,
+    "bfloat16": 2.0,
+    "float16": 2.0,
+    "8bit": 1.0,
+    "4bit": 0.5 + 4 / 64,
+    "int8": 1.0,
+}
+
+#: dtype of what a quantisation leaves alone.
+_BESIDE = {"8bit": "bfloat16", "4bit": "bfloat16", "int8": "float32"}
+
+#: Bytes beside each weight of the layer that is shrunk to int8: in float32, while it is looked at,
+#: and before it is packed.
+_SHRINKING = 11
+
+#: Parts that stay unquantised, as the embedding and the norms do.
+UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Parameters of each part; a tied head counts 0.
+
+    Attributes:
+        quantisable: of the language model's linear layers, which "8bit", "4bit" and "int8" shrink.
+        largest: of the largest of these layers.
+    """
+
+    vision_tower: int
+    mm_projector: int
+    language_model: int
+    lm_head: int
+    quantisable: int
+    largest: int = 0
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole model."""
+        return self.vision_tower + self.mm_projector + self.language_model + self.lm_head
+
+    def parts(self) -> dict[str, int]:
+        """Return parameters by part, with the total."""
+        names = ("vision_tower", "mm_projector", "language_model", "lm_head", "total")
+        return {name: getattr(self, name) for name in names}
+
+    def bytes_as(self, dtype: str) -> int:
+        """Return the weight of the model in bytes, as one of the names in `BYTES`."""
+        rest = (self.total - self.quantisable) * BYTES[_BESIDE.get(dtype, dtype)]
+        return int(self.quantisable * BYTES[dtype] + rest)
+
+    def bytes_to_load(self, dtype: str) -> int:
+        """Return the memory that loading the model takes at most, in bytes."""
+        return self.bytes_as(dtype) + (_SHRINKING * self.largest if dtype == "int8" else 0)
+
+    def memory(self) -> dict[str, int]:
+        """Return `bytes_as` for every name in `BYTES`."""
+        return {name: self.bytes_as(name) for name in BYTES}
+
+
+def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
+    """Return the model of a configuration without storage, for names, shapes and counts."""
+    with torch.device("meta"):
+        return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
+
+
+def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
+    """Count the parameters of a model, with or without storage."""
+    return measure_parts(model, model.vision_tower, model.llama, model.lm_head)
+
+
+def measure_parts(
+    model: PreTrainedModel, vision: nn.Module, decoder: PreTrainedModel, head: nn.Module
+) -> PartSizes:
+    """Count the parameters of a model of any family; its projector is what is no other part."""
+
+    def count(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    own = 0 if head.weight is decoder.get_input_embeddings().weight else count(head)
+    linear = [m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear)]
+    return PartSizes(
+        vision_tower=count(vision),
+        mm_projector=count(model) - count(vision) - count(decoder) - own,
+        language_model=count(decoder),
+        lm_head=own,
+        quantisable=sum(linear),
+        largest=max(linear, default=0),
+    )
+
+
+def full_size_config() -> CxrLlavaConfig:
+    """Return the configuration of the published full-size model.
+
+    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) is that of open_clip,
+    and the LLaMA is Llama-2-7b-chat, which the paper names (transformers' default but for these).
+    """
+    return CxrLlavaConfig(llama={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5})
