@@ -11,18 +11,14 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
 
 import workbench as wb
 from tests.accelerator import FIRST, SECOND, MixedDevices, pretend_accelerator
 from tests.backends.families import kept
-from tests.finetune.conftest import tiny_recipe
-from tests.finetune.test_runs import StopAfter, apart
 from tests.helpers import GOLDEN
 from tests.mutations import noticed, places
 from tests.paths import PATHS, Subject, on_one, split_over_two
 from workbench.backends.checks import check
-from workbench.finetune.running import run
 from workbench.generation.token_step import TokenStep
 
 KINDS = {"cpu", "cuda", "mps", "meta", "xpu"}
@@ -166,22 +162,3 @@ def test_a_device_that_is_taken_out_is_noticed(source, file):
             return Subject(wb.load_model(source("tiny")))
 
         assert "MixedDevices" in noticed(place, fresh)
-
-
-def test_a_stopped_run_on_an_accelerator_ends_as_an_uninterrupted_one(
-    source, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", str(FIRST))
-    monkeypatch.setattr(PartialState, "default_device", FIRST)
-    recipe = tiny_recipe(str(source("tiny")))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        with on_one(source("tiny")):
-            whole = run(recipe, out=tmp_path / "whole")
-            with pytest.raises(KeyboardInterrupt):
-                run(recipe, out=tmp_path / "cut", callbacks=[StopAfter(2)])
-            done = run(recipe, out=tmp_path / "cut", resume=True)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    assert done.ledger.cost["device"] == str(FIRST)
-    assert apart(done.adapter, whole.adapter) == 0
