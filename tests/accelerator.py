@@ -71,10 +71,6 @@ class PretendTensor(torch.Tensor):
 
     __array__ = numpy
 
-    def data_ptr(self) -> int:
-        """Return where the numbers begin."""
-        return self.held.data_ptr()
-
     def storage(self):
         """Return what holds the numbers."""
         return self.held.storage()
