@@ -49,7 +49,7 @@ FILES = {
     "saliency/checks.py": ("baselines",),
     "saliency/randomisation.py": ("baselines",),
     "finetune/encoding.py": ("learn",),
-    "finetune/bases.py": ("learn",),
+    "finetune/writing_stages.py": ("learn",),
 }  # fmt: skip
 
 

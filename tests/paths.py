@@ -14,11 +14,11 @@ from accelerate.utils import send_to_device
 import workbench as wb
 from tests.accelerator import FIRST, SECOND, pretend_accelerator
 from workbench.cases import phantom_case
-from workbench.finetune.bases import base_of
 from workbench.finetune.datasets import Images
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe, read_recipe
 from workbench.finetune.turns import Turn
+from workbench.finetune.writing_stages import base_of
 from workbench.hallucination.ablations import augmented_images
 from workbench.hallucination.mitigation import ContrastiveDecoding
 from workbench.hallucination.polling import yes_odds
