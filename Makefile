@@ -22,13 +22,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab site test lint style bench bench-gpu audit hooks clean
+.PHONY: help demo app lab site test lint style bench bench-gpu audit hooks clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 demo: $(VENV)/.installed-demo ## a report for a phantom and for a real radiograph, in out/demo
 	@$(RUN) -m workbench demo
+
+app: $(VENV)/.installed-demo ## the explorer in the browser, with a phantom
+	@$(RUN) -m workbench app
 
 # JupyterLab would ask the network for news and for newer versions of itself.
 QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
@@ -40,7 +43,7 @@ lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab, as your own
 	@$(RUN) -m docs.lab
 	$(RUN) -m jupyterlab out/lab/notebooks/00_start_here.ipynb $(QUIET)
 
-site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in out/site
+site: $(VENV)/.installed-docs ## the documentation and the executed lessons as web pages, in out/site
 	@$(RUN) -m docs.site --model '$(MODEL)'
 
 lint: style ## check the code, and that types agree (a minute)
@@ -80,15 +83,19 @@ clean: ## remove what commands wrote; the environment and your lessons in out/la
 
 $(VENV)/.installed-demo: $(SOURCES) | $(RUN)
 	@echo "Installing into $(VENV) (a few minutes, once) ..."
-	@$(PIP) --editable '.[demo]'
+	@$(PIP) --editable '.[demo,app]'
 	@$(RUN) -m compileall -q workbench recipes
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-demo
+	@$(PIP) --editable '.[demo,app,docs]'
 	@touch $@
 
 $(VENV)/.installed-test: $(SOURCES) | $(RUN)
 	@echo "Installing into $(VENV), tests included (a few minutes, once) ..."
-	@$(PIP) --editable '.[demo,test]'
+	@$(PIP) --editable '.[demo,app,docs,test]'
 	@$(RUN) -m compileall -q workbench recipes
-	@touch $(VENV)/.installed-demo $@
+	@touch $(VENV)/.installed-demo $(VENV)/.installed-docs $@
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -34,7 +34,7 @@ check_shapes(ROOT)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Say before the first test what this machine lacks: its tests are left out."""
     wanted = {
-        "Chromium (pages in a browser)": which("chromium"),
+        "Chromium (pages in a browser; sudo apt-get install chromium)": which("chromium"),
         "Ray (runs on several workers)": find_spec("ray"),
         "torchxrayvision (official label files)": find_spec("torchxrayvision"),
         "../shared (reference vectors, radiographs)": (ROOT.parent / "shared").is_dir(),

@@ -481,10 +481,12 @@ def test_train_mini_wants_the_repository(monkeypatch, capsys):
 # --- demo -----------------------------------------------------------------------------------------
 
 
-def test_demo_writes_a_drawn_and_a_real_case_in_ten_lines(chest_dicom, capsys):
+def test_demo_writes_a_drawn_and_a_real_case_in_ten_lines(chest_dicom, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     assert main(["demo", "--no-notebook"]) == DONE
     shown = capsys.readouterr().out
     assert len(shown.splitlines()) == 10
+    assert "activate" not in shown
     assert "make lab" in shown
     assert "not for real radiographs" in shown
     made = {path.name for path in Path("out/demo").iterdir()}
@@ -498,6 +500,23 @@ def test_demo_writes_a_drawn_and_a_real_case_in_ten_lines(chest_dicom, capsys):
         assert keys <= set(record)
         assert Image.open(f"out/demo/{case}.png").size[0] > 1000
     assert "out-of-domain" in Path("out/demo/dicom.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_demo_ends_with_what_to_type_in_this_terminal(elsewhere, tmp_path, monkeypatch):
+    """The environment is activated first, unless its `workbench` is the terminal's already."""
+    from workbench.commands import demo
+
+    place = tmp_path / ".venv" / "bin"
+    place.mkdir(parents=True)
+    for name in ("python", "activate", "workbench"):
+        (place / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(place / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path if elsewhere else place))
+    first, *more = demo._next_steps()
+    assert ("`. .venv/bin/activate`" in first) is elsewhere
+    assert "`workbench app`" in more[-1]
 
 
 def test_demo_says_what_it_leaves_out(tiny, monkeypatch, capsys):

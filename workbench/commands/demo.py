@@ -8,6 +8,8 @@ Formulas stay as they are written, and a widget is shown by the picture that it 
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,6 @@ NOTEBOOK, PAGE = "00_start_here.ipynb", "00_start_here.html"
 SEED, FINDINGS = 7, ("pleural effusion", "nodule")
 #: The method of its map: under a second, and it passes the randomisation check on `mini`.
 METHOD = "relevancy"
-
 
 #: nbconvert's lab page without its four remote scripts, set like a printed lesson.
 TEMPLATE = Path(__file__).with_name("notebook.html.j2")
@@ -63,11 +64,23 @@ def run(args: argparse.Namespace) -> int:
     lines += [
         "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes",
         f"  {PAGE}  " + made["skipped"].get(NOTEBOOK, "the first lesson, executed: open it"),
-        "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;",
-        "      `workbench phantom --help` draws more phantoms; `workbench doctor` checks all.",
+        *_next_steps(),
         f"Remember: {model.notice}",
     ]
     return shared.answer(args, made, lines)
+
+
+def _next_steps() -> list[str]:
+    """Say what to type next in this terminal, where the environment may not be active."""
+    lessons = "; `make lab` opens the lessons" if find_notebook() else ""
+    lines = [f"`workbench report FILE` reads your own image{lessons};"]
+    lines += ["`workbench app` opens the explorer; `workbench doctor` checks all."]
+    own, here = Path(sys.executable).absolute().with_name("activate"), Path.cwd()
+    found = shutil.which("workbench")
+    if own.is_file() and (found is None or Path(found).absolute().parent != own.parent):
+        place = own.relative_to(here) if own.is_relative_to(here) else own
+        lines.insert(0, f"`{'' if sys.platform == 'win32' else '. '}{place}`, once, and then")
+    return [f"{'' if at else 'Next:':6}{line}" for at, line in enumerate(lines)]
 
 
 def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:

@@ -129,9 +129,9 @@ def plot_memory(
         start += width
     for size in gpus:
         ax.axvline(size, color=INK, lw=1.2, ls="--")
-        ax.text(size, -0.75, f"{size} GB", ha="center", va="bottom", fontsize=11)
-    ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
-    ax.legend(fontsize=11, loc="lower right")
+        ax.text(size, -0.75, str(size), ha="center", va="bottom", fontsize=11)
+    ax.set(xlabel="GB, predicted, one image at a time; dashed: sizes of GPUs", title=f"{title}\n")
+    ax.legend(fontsize=11, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
