@@ -42,12 +42,17 @@ SPELLINGS = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
 }
+#: What a package brings, where its own words name more: the one file of docutils under the GPL, for
+#: Emacs, is not in its wheel.
+CORRECTED = {
+    "docutils": "0BSD AND BSD-2-Clause AND BSD-3-Clause AND LicenseRef-Public-Domain",
+}
 #: Licences that ask for nothing but notices; MPL-2.0 asks for changes to its own files as well.
 ALLOWED = frozenset(
     {
         "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause",
-        "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0",
-        "PSF-2.0", "Zlib",
+        "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "LicenseRef-Public-Domain", "MIT", "MIT-0",
+        "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
     }
 )  # fmt: skip
 _HEAD = """# Licences
@@ -96,6 +101,8 @@ def licence_of(package: str, version: str, kept: dict[str, str]) -> str:
         version: the pinned one.
         kept: licences of an earlier page, for what is not installed here.
     """
+    if package in CORRECTED:
+        return CORRECTED[package]
     try:
         found = distribution(package)
     except PackageNotFoundError:

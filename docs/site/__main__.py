@@ -1,10 +1,9 @@
-"""`python -m docs.site`, which is `make site`: the course as web pages that need nothing else.
+"""`python -m docs.site`, which is `make site`: documentation and course as pages that need nothing.
 
-Every lesson is run and becomes a page; the instructor's page, the glossary and an index come with
-them. Stopped and started again it resumes: a lesson that was run already, by this command or by the
-tests, is not run a second time.
-
-Does not know: what the lessons are about.
+The documentation is in the folder, the course in its folder `course`. Every lesson is run and
+becomes a page; the instructor's page, the glossary and an index come with them. Stopped and started
+again it resumes: a lesson that was run already, by this command or by the tests, is not run a
+second time.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docs.site.course import NOTEBOOKS, ROOT, lessons
+from docs.site.documentation import COURSE, documentation
 from docs.site.execute import executed
 from docs.site.pages import TEXTS, index_page, lesson_page, section, text_page
 from workbench._progress import progress
@@ -26,7 +26,7 @@ KEPT = ROOT / "out" / "lessons"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the site; return 0, or 1 where a lesson failed."""
+    """Build the site; return 0, or 1 where a lesson failed or a package is not installed."""
     parser = argparse.ArgumentParser(prog="python -m docs.site", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "site", help="folder (out/site)")
     parser.add_argument("--model", default="mini", help="model of every lesson (mini)")
@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="run lessons that were run already")
     args = parser.parse_args(arguments)
     try:
-        build(args.out, model=_place(args.model), only=args.only, again=args.again)
+        build(args.out / COURSE, model=_place(args.model), only=args.only, again=args.again)
+        for warning in documentation(args.out):
+            print(warning, file=sys.stderr)
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -166,6 +166,7 @@ def _top(before: Lesson | None, after: Lesson | None) -> str:
     links = [
         '<a class="course-skip" href="#text">To the text</a>',
         '<strong><a href="index.html">The course</a></strong>',
+        '<a href="../index.html">Documentation</a>',
         *_neighbours(before, after),
         f'<a href="{TEXTS["glossary.md"]}">Glossary</a>',
     ]

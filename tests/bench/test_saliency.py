@@ -321,7 +321,7 @@ def test_held_out_seeds_are_not_flagged(ordered, caplog):
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_options_of_the_benchmark_exist(method):
-    assert set(OPTIONS[method]) <= set(METHODS[method].defaults)
+    assert set(OPTIONS[method]) <= set(METHODS[method].options)
 
 
 def test_fixed_maps_are_fixed(model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import getdoc
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,12 @@ def loaded(tiny_trace, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_documentation_of_explain_names_every_option(method):
+    described = [part for part in getdoc(explain).split("\n- ") if method in part.split(":")[0]]
+    assert [name for name in METHODS[method].options if f"`{name}`" not in "".join(described)] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_labelled_map(method, golden):
     found = explain(golden, token=4, method=method, **CHEAP.get(method, {}))
     assert np.ptp(found.values) > 0
@@ -38,7 +46,7 @@ def test_every_method_gives_a_labelled_map(method, golden):
     assert found.settings["sha256"] == golden.generation.model.sha256
     assert found.settings["tokens"] == [4]
     assert found.settings["versions"]["torch"]
-    assert set(METHODS[method].defaults) <= set(found.settings)
+    assert set(METHODS[method].options) <= set(found.settings)
     assert found.seconds > 0
     assert len(found.to_frame()) == found.values.size
 
@@ -167,7 +175,7 @@ def test_unknown_method_lists_the_known_ones(tiny_trace):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_unknown_option_lists_those_of_the_method(method, tiny_trace):
-    known = next(iter(METHODS[method].defaults), "none")
+    known = next(iter(METHODS[method].options), "none")
     message = f"{method} does not take the option 'colour'; its options: {known}"
     with pytest.raises(OptionError, match=message):
         explain(tiny_trace, token=1, method=method, colour="red")

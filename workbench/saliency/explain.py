@@ -58,9 +58,23 @@ def explain(
         method: one of `METHODS`.
         contrast: words in the place of the phrase to weigh it against.
         **options: finding, sentence, word, token and occurrence name the part as in `Trace.select`;
-            all others are of the method. A finding is explained as the sentence that states it
-            against its opposite, see `make_target`; methods that read attention or activations take
-            the sentence alone.
+            all others are of the method, see below. A finding is explained as the sentence that
+            states it against its opposite, see `make_target`; methods that read attention or
+            activations take the sentence alone.
+
+    Options of methods, with defaults in `METHODS[method].options`:
+
+    - attention, attention_without_sinks, rollout: `layer` and `head` of the language model, the
+      mean of all when None; `reduce`, "mean" or "max" over the words. Of the second `above`, from
+      how many times the mean on a token is a sink; of rollout `residual`, the share of each layer
+      that stays with its token, and `discard`, the share of the smallest weights that is left out.
+    - smoothgrad: `samples`, `noise` as a share of the image's range, `seed`.
+    - integrated_gradients, integrated_gradients_patches: `baseline`, `tolerance` as a share of the
+      difference, `most` gradients; of the first `over`, "pixels" or "patches".
+    - token_activation: `window`, the side of the filter in cells.
+    - occlusion, adaptive_occlusion: `stride` and `window` in model pixels, `fill`, `batch_size`; of
+      the second `budget`, images at most.
+    - kernel_shap: `regions` as (rows, columns), `samples`, `fill`, `seed`, `batch_size`.
 
     Returns:
         A map with a caution where the method failed a check with this model. Its settings hold
@@ -170,13 +184,13 @@ def explain_answer(
 
 def _settings(method: Method, options: Mapping[str, object]) -> dict[str, object]:
     """Return all options of a method; refuse what it does not take."""
-    defaults = method.defaults
-    if unknown := [name for name in options if name not in defaults]:
+    known = method.options
+    if unknown := [name for name in options if name not in known]:
         raise OptionError(
             f"{method.name} does not take the option {unknown[0]!r}; its options: "
-            f"{', '.join(defaults) or 'none'}"
+            f"{', '.join(known) or 'none'}"
         )
-    return defaults | dict(method.options) | dict(options)
+    return known | dict(method.fixed) | dict(options)
 
 
 def _from_trace(

@@ -27,7 +27,7 @@ class Method:
         patchwise: defined where the vision tower is one stack over the patches of the whole image.
         contrasted: weighs a target against its contrast; others take its words alone.
         layer, head: which ones, in words.
-        options: fixed options of this name.
+        fixed: options that a caller may not set, and their values.
         level: of the model that it needs; "writer" where it only changes the image.
     """
 
@@ -41,16 +41,16 @@ class Method:
     contrasted: bool = True
     layer: str = "whole model"
     head: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     level: str = READER
 
     @property
-    def defaults(self) -> dict[str, Any]:
-        """Every option that a caller may set, with its default."""
+    def options(self) -> dict[str, Any]:
+        """Every option that a caller may set, with its default; `explain` says what each does."""
         return {
             name: parameter.default
             for name, parameter in inspect.signature(self.run).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in self.options
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in self.fixed
         }
 
 
@@ -86,7 +86,7 @@ _TABLE = (
     ),
     Method(
         "integrated_gradients_patches", gradients.integrated_gradients, _LOGPROB, signed=True,
-        layer="patch embedding", options={"over": "patches"}, patchwise=True,
+        layer="patch embedding", fixed={"over": "patches"}, patchwise=True,
         paper="Sundararajan et al. 2017, over patch embeddings",
     ),
     Method(

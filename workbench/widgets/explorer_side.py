@@ -225,8 +225,8 @@ def method_list(sha256: str) -> list[dict[str, Any]]:
             "label": method_name(method.name),
             "prompt": method.name in PROMPT,
             "signed": method.signed,
-            "layers": "layer" in method.defaults,
-            "heads": "head" in method.defaults,
+            "layers": "layer" in method.options,
+            "heads": "head" in method.options,
             "caution": caution_of(method.name, sha256),
         }
         for method in METHODS.values()
@@ -237,7 +237,7 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     """Return the map that a page asks for: method, choice (`selection_of`), layer and head."""
     method = method_of(message.get("method"))
     parts: dict[str, Any] = {
-        name: part_in(message, name) for name in ("layer", "head") if name in method.defaults
+        name: part_in(message, name) for name in ("layer", "head") if name in method.options
     }
     choice = message.get("choice") or {}
     if not isinstance(choice, Mapping):
@@ -251,7 +251,7 @@ def expected_images(method: Method, model: ChestXrayModel) -> int | None:
         size, patch = model.card.image_size, model.card.patch_size
         stride = patch if patch % 2 else patch // 2
         return (size // stride) ** 2 + 1 if model.patchwise else None
-    return method.defaults.get("budget") or method.defaults.get("samples")
+    return method.options.get("budget") or method.options.get("samples")
 
 
 def said_of(image_map: ImageMap) -> dict[str, Any]:
