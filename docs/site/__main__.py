@@ -1,6 +1,7 @@
 """`python -m docs.site`, which is `make site`: documentation and course as pages that need nothing.
 
-The documentation is in the folder, the course in its folder `course`. Every lesson is run and
+The documentation is in the folder, the course in its folder `course`, explorers of phantoms that
+need no Python in `explore`. Every lesson is run and
 becomes a page; the instructor's page, the glossary and an index come with them. Stopped and started
 again it resumes: a lesson that was run already, by this command or by the tests, is not run a
 second time.
@@ -16,10 +17,12 @@ from pathlib import Path
 from docs.site.course import NOTEBOOKS, ROOT, lessons
 from docs.site.documentation import COURSE, documentation
 from docs.site.execute import executed
+from docs.site.explorers import EXPLORE, explorers
 from docs.site.pages import TEXTS, index_page, lesson_page, section, text_page
 from workbench._progress import progress
 from workbench._store import whole_file
 from workbench.errors import WorkbenchError
+from workbench.interface import load_model
 
 #: Pages of lessons before they are dressed; the tests leave theirs here too.
 KEPT = ROOT / "out" / "lessons"
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         build(args.out / COURSE, model=_place(args.model), only=args.only, again=args.again)
         for warning in documentation(args.out):
             print(warning, file=sys.stderr)
+        explorers(args.out / EXPLORE, load_model(args.model))
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -66,8 +70,6 @@ def build(
     Raises:
         WorkbenchError: a lesson failed, or there is no such lesson; what was made so far stays.
     """
-    from workbench.interface import load_model
-
     described = load_model(model).card
     course = lessons(notebooks)
     chosen = [lesson for lesson in course if not only or lesson.number in only]

@@ -19,13 +19,14 @@ from pathlib import Path
 from types import ModuleType
 
 from docs.fences import DOCS, ROOT
+from docs.site.explorers import list_of_explorers
 from workbench.errors import MissingDependencyError, WorkbenchError
 
 #: Folder of the lessons within the site.
 COURSE = "course"
 #: Page -> pages, in the order of the navigation.
 TREE = {
-    "Start": ("docs/start", "docs/app", "docs/commands", "docs/limits"),
+    "Start": ("docs/start", "docs/explore", "docs/app", "docs/commands", "docs/limits"),
     "Course": ("docs/course", "notebooks/README", "notebooks/glossary"),
     "Guides": ("docs/guides/dicom", "docs/guides/manifest", "docs/guides/checkpoint",
                "docs/guides/endpoint", "docs/guides/reader_study", "docs/guides/fine_tune",
@@ -140,6 +141,7 @@ def generated() -> dict[str, str]:
         "docs/methods": _methods(),
         "docs/command_line": _command_line(),
         "docs/cards": _cards(),
+        "docs/explore": list_of_explorers(),
     }
 
 

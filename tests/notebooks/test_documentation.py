@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,10 @@ from urllib.parse import unquote
 
 import pytest
 
+import workbench as wb
 from docs.site.course import lessons
 from docs.site.documentation import COURSE, TREE, documentation, generated, public_names, staged
+from docs.site.explorers import CASES, EXPLORE, explorers
 from workbench.cli import COMMANDS
 from workbench.data import SOURCES, card
 from workbench.saliency import METHODS
@@ -55,6 +58,7 @@ def test_every_page_is_there_and_loads_nothing(site, pages):
 def test_links_hold(site, pages):
     out, broken = site[0], []
     known = {f"{COURSE}/{lesson.stem}.html" for lesson in lessons()}
+    known |= {f"{EXPLORE}/{name}.html" for name in CASES}
     anchors = {name: set(re.findall(r'\bid="([^"]+)"', html)) for name, html in pages.items()}
     for name, html in pages.items():
         for link in re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html):
@@ -97,6 +101,19 @@ def test_a_link_leads_to_the_page_on_the_site():
         f'<a href="../{COURSE}/00_start_here.html">a</a> [b](../index.md#start) c [d](app.md)'
     )
     assert links == {Path("docs/app.md")}
+
+
+def test_an_explorer_without_python_has_maps_of_every_word(tmp_path):
+    explorers(tmp_path, wb.load_model("mini"), only=("internal-nodule",), methods=("grad_cam",))
+    page = tmp_path / "internal-nodule.html"
+    html = page.read_text(encoding="utf-8")
+    held = json.loads(re.search(r'id="held">(.*?)</script>', html)[1])
+    assert held["state"]["settings"]["truth"]
+    assert {one["key"][2] for one in held["maps"]} == {"grad_cam"}
+    words = held["state"]["sides"][0]["passages"][0]["words"]
+    asked = {tuple(one["key"][5:7]) for one in held["maps"]}
+    assert {(word["start"], word["end"]) for word in words} <= asked
+    assert not REMOTE.search(html) and page.stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize("width", [390, 1280, 1920])

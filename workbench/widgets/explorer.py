@@ -14,7 +14,9 @@ Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any, Literal
@@ -22,7 +24,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from workbench.backends.levels import WRITER, needs
-from workbench.errors import OptionError
+from workbench.errors import OptionError, WorkbenchError
 from workbench.figures.page import html_file
 from workbench.figures.words import FULL
 from workbench.generation import Generation
@@ -32,7 +34,7 @@ from workbench.saliency.methods import method_of
 from workbench.trace import Trace
 from workbench.widgets._front import Front, quick, script, slow, styles
 from workbench.widgets._worker import Job, watched
-from workbench.widgets.explorer_page import explorer_page, explorer_still
+from workbench.widgets.explorer_page import choices_of, explorer_page, explorer_still
 from workbench.widgets.explorer_side import (
     Passage,
     Side,
@@ -228,17 +230,28 @@ class Explorer(Front):
         """Return the explorer as a page that needs no Python."""
         return {"html": self._page(job.check)}
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, methods: Sequence[str] = ()) -> Path:
         """Write a page that opens in any browser, without Python and without a network.
 
         Words show their recorded attention; maps that were computed before are there too.
 
+        Args:
+            path: the page.
+            methods: also compute the maps of every word, sentence and finding by these.
+
         Raises:
             InputError: the name does not end in .html.
+            OptionError: an unknown method.
         """
+        wanted = [method_of(name).name for name in methods]
         with html_file(path) as partial:
-            for side in self.sides:
+            for number, side in enumerate(self.sides):
                 side.ensure_report()
+                for passage, method in product(side.passages, wanted):
+                    for choice in choices_of(passage):
+                        asked = {"side": number, "passage": passage.number, "choice": choice}
+                        with suppress(WorkbenchError):  # no map of these words: the page says so
+                            self._map(asked | {"method": method})
             partial.write_text(self._page(), encoding="utf-8")
         return Path(path)
 

@@ -75,7 +75,7 @@ def _said(sides: Sequence[Side], check: Callable[[], None]) -> list[dict[str, An
         for passage in list(side.passages):
             if passage.trace is None:
                 continue
-            for choice in _choices(passage):
+            for choice in choices_of(passage):
                 check()
                 message = {"method": "attention", "choice": choice}
                 try:
@@ -86,7 +86,8 @@ def _said(sides: Sequence[Side], check: Callable[[], None]) -> list[dict[str, An
     return found
 
 
-def _choices(passage: Passage) -> list[dict[str, Any]]:
+def choices_of(passage: Passage) -> list[dict[str, Any]]:
+    """Return every part of a text that can be clicked: words, sentences, findings, all of it."""
     known = passage.page
     spans = [(word["start"], word["end"]) for word in known["words"]]
     spans += [tuple(pair) for pair in known["sentences"]]
