@@ -35,8 +35,8 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-#: The glossary goes from its title to its words.
-suppress_warnings = ["myst.header"]
+#: The glossary goes from its title to its words; errors are in `wb` and in `wb.errors`.
+suppress_warnings = ["myst.header", "ref.python"]
 default_role = "literal"
 html_context = {"default_mode": "auto"}
 
