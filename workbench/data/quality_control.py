@@ -51,7 +51,7 @@ class QualityTable:
     Attributes:
         frame: path, image_id, readable, error, rows, columns (pixels), bits, lowest, highest,
             inverted, view, stated_view, modality, file_format, crop_loss (percent), warnings
-            (codes joined by |), layout (likeness to a frontal radiograph, -1 to 1), seen
+            (codes joined by "|"), layout (likeness to a frontal radiograph, -1 to 1), seen
             (difference hash), duplicate_of, reasons (every warning and what else was found,
             joined by "; "), suspect (whether one of them is more than a common warning).
         root: folder of the images.
