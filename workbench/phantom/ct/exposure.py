@@ -26,7 +26,7 @@ class Exposure:
             30 mm, 1.5 to 6 mm, and finer.
         half: density at which the curve has done 63 % of its way, and `white` the one that is
             white; 1 is that of the mediastinum.
-        gamma: of the grey levels.
+        gamma: of the grey levels, and `top` the one that is shown as white.
     """
 
     dose: float = 120_000.0
@@ -38,7 +38,8 @@ class Exposure:
     sharp: float = 3.0
     half: float = 1.0
     white: float = 1.3
-    gamma: float = 1.0
+    gamma: float = 1.3
+    top: float = 0.9
 
 
 def expose(
@@ -72,4 +73,4 @@ def expose(
     shown += exposure.middle * lesion + exposure.fine * blur(noise, exposure.blur)
     half, white = (share * (dense - black) for share in (exposure.half, exposure.white))
     level = (1 - np.exp(-(shown - black) / half)) / (1 - np.exp(-white / half))
-    return np.clip(level, 0, 1).astype(np.float32) ** exposure.gamma
+    return np.float32(exposure.top) * np.clip(level, 0, 1).astype(np.float32) ** exposure.gamma

@@ -52,7 +52,8 @@ def sample_chest(rng: np.random.Generator) -> dict:
         sharp=uniform(2.4, 3.8),
         half=uniform(0.8, 1.3),
         white=uniform(1.15, 1.45),
-        gamma=uniform(0.85, 1.2),
+        gamma=uniform(0.95, 1.7),
+        top=uniform(0.75, 1.0),
     )
     return {
         "shape": shape, "beam": beam, "exposure": exposure, "bone": uniform(0.8, 1.6),
