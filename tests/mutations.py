@@ -118,11 +118,11 @@ def without(place: Place) -> Iterator[None]:
     call, kind = list(_spots(tree))[place.number]
     changed = ast.fix_missing_locations(_Without(call, kind).visit(tree))
     future = compile(changed, str(path), "exec", dont_inherit=True)
-    made = {(code.co_qualname, code.co_freevars): code for code in _codes(future)}
+    made = {(code.co_qualname, code.co_firstlineno): code for code in _codes(future)}
     found: list[tuple[FunctionType, CodeType]] = []
     for one in gc.get_objects():
         if type(one) is FunctionType and one.__code__.co_filename == str(path):
-            new = made.get((one.__code__.co_qualname, one.__code__.co_freevars))
+            new = made.get((one.__code__.co_qualname, one.__code__.co_firstlineno))
             if new is not None:
                 found.append((one, one.__code__))
                 one.__code__ = new

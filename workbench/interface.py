@@ -20,7 +20,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from workbench.backends.cxr_llava import CxrLlavaReader
-from workbench.backends.endpoint import EndpointWriter, is_endpoint
+from workbench.backends.endpoint import EndpointWriter
 from workbench.backends.families import boxes_in, find_boxes, find_prompts
 from workbench.backends.levels import READER, needs
 from workbench.backends.reader import Reader
@@ -39,7 +39,7 @@ from workbench.generation.stream import TextStream
 from workbench.imaging.load import as_radiograph
 from workbench.model.load import load_checkpoint
 from workbench.model.prompt import Message, Prompts
-from workbench.model.source import names_of, resolve_source
+from workbench.model.source import is_endpoint, names_of, resolve_source
 from workbench.radiograph import InputWarning
 from workbench.radiograph.contract import domain_warning
 from workbench.reports.boxes import BoxConvention, WrittenBoxes, whole

@@ -18,7 +18,7 @@ from tests.backends.families import kept
 from tests.helpers import GOLDEN
 from tests.mutations import noticed, places
 from tests.paths import PATHS, Subject, on_one, split_over_two
-from workbench.backends.checks import check
+from workbench.backends.checks import check, need_all
 from workbench.generation.token_step import TokenStep
 
 KINDS = {"cpu", "cuda", "mps", "meta", "xpu"}
@@ -140,7 +140,7 @@ def test_checks_of_a_checkpoint_hold_on_two_devices_and_in_bfloat16(source, name
     with split_over_two(source(name), dtype):
         model = wb.load_model(source(name))
         assert model.network.dtype == dtype
-        check(model).need()
+        need_all(check(model))
 
 
 #: One place of each of some files, by what it is followed by.

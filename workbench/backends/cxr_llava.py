@@ -86,7 +86,7 @@ class CxrLlavaReader(Reader):
         return self.processor.geometry(image)
 
     def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
-        head, tail = self.engine.split(prompt_ids)
+        head, tail = self.split(prompt_ids)
         side = self.vision.config.grid
         places = np.arange(len(head) - 1 + side**2 + len(tail))
         start, stop = len(head) - 1, len(head) - 1 + side**2

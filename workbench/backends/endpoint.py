@@ -63,11 +63,6 @@ _KEY = "OPENAI_API_KEY"
 _STOPS = {"stop": "eos", "length": "limit"}
 
 
-def is_endpoint(source: object) -> bool:
-    """Tell whether a source is the address of an endpoint."""
-    return isinstance(source, str) and source.startswith(("http://", "https://"))
-
-
 def check_host(url: str, allow_remote: bool) -> str:
     """Return the host of an address; this machine, or one that was allowed.
 

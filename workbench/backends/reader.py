@@ -228,6 +228,14 @@ class Reader(Writer):
         """
         return self.rendered(messages, pixels)[1]
 
+    def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return prompt ids up to the image and behind it.
+
+        Raises:
+            InputError: not exactly one image, or nothing behind it.
+        """
+        return self.engine.split(prompt_ids)
+
     @abstractmethod
     def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         """Return an image as the rows that stand for it in the decoder's sequence."""

@@ -202,8 +202,7 @@ def check_model(args: argparse.Namespace) -> None:
     """Refuse a model that is not there and a device of no known kind, before anything is loaded."""
     check_device(args.device or "auto")
     if args.model != "mini" and not os.path.isdir(args.model):
-        from workbench.backends.endpoint import is_endpoint
-        from workbench.model.source import find_local
+        from workbench.model.source import find_local, is_endpoint
 
         if not is_endpoint(args.model):
             find_local(args.model)

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     shared.need_paths(args)
     shared.loading(args)
-    from workbench.backends.endpoint import is_endpoint
+    from workbench.model.source import is_endpoint
     from workbench.runs import run as run_manifest
 
     same = "model out root cohort engine batch_size fit upright retry_failed workers address"

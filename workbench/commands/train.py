@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RECIPE is a YAML file or one of: stage1_findings, stage2_projector, stage3_lora,\n"
         "stage3_full, stage3_qlora, and for any other model any_lora and any_projector, with\n"
         "--set base=DIR (in the package). `--fields` explains every field.\n"
-        "`workbench train mini` makes the shipped model again: up to three hours on two cores.\n"
+        "`workbench train mini` makes the shipped model again: four to five hours on two cores.\n"
         "Stop either at any time; `--resume` continues it."
     )
     option = partial(shared.option, parser)
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = partial(shared.option, parser.add_argument_group("with mini"))
     stages = (
         "run up to the last of these: phantoms, encoder, language, align, instruct, polish, sides, "
-        "polish_again, export (default: all)"
+        "polish_again, ct, polish_ct, export (default: all)"
     )
     option("--stages A,B", stages, type=shared.names)
     option("--smoke", "a tiny run, to see every stage work", action="store_true")

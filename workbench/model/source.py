@@ -53,6 +53,11 @@ class CheckpointSource:
     revision: str | None = None
 
 
+def is_endpoint(source: object) -> bool:
+    """Tell whether a source is the address of an endpoint."""
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
 def resolve_source(
     source: str | os.PathLike, *, revision: str | None = None, offline: bool | None = None
 ) -> CheckpointSource:
