@@ -4,7 +4,7 @@
 
 A linear probe (ridge, its strength chosen on the patients that it is fitted on) reads each finding
 from the mean, maximum and spread of the tower's tokens. Beside it stand the same probe on 24 x 24
-grey values and on the same tower with random weights. Five folds of patients; every radiograph is
+grey values and on the same tower with random matrices. Five folds of patients; every radiograph is
 scored by a probe that has seen no other of its patient. Patients are resampled for intervals.
 
 A manifest is a CSV with the columns file (relative to it), patient_id and labels, "|"-separated;
@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 import workbench as wb
 from workbench.evaluation.intervals import area, estimate, grouped_weights
+from workbench.saliency.randomisation import randomised
 
 GREY = "24 x 24 grey values"
 FOLDS, STRENGTHS = 5, np.logspace(1, 6, 11)
@@ -41,16 +42,19 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=35)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    films = pd.concat([read(path) for path in options.manifests], ignore_index=True)
-    truth = films.labels.str.get_dummies("|").drop(columns="No Finding", errors="ignore")
+    radiographs = pd.concat([read(path) for path in options.manifests], ignore_index=True)
+    truth = radiographs.labels.str.get_dummies("|").drop(columns="No Finding", errors="ignore")
     truth = truth.loc[:, truth.sum() >= options.least].astype(bool)
-    seen = {GREY: np.stack([grey(path) for path in films.file])}
+    seen = {GREY: np.stack([grey(path) for path in radiographs.file])}
     for name in options.model:
         model = wb.load_model(name, device="cpu", dtype="float32")
-        seen[name] = read_tokens(model, films.file)
-        seen[f"{name}, random weights"] = read_tokens(with_random_weights(model), films.file)
-    table = compare(seen, truth, films.patient_id.astype(str))
-    print(f"{len(films)} radiographs, {films.patient_id.nunique()} patients; AUROC (95 %)")
+        seen[name] = read_tokens(model, radiographs.file)
+        with randomised(model, ("vision",)):
+            seen[f"{name}, random weights"] = read_tokens(model, radiographs.file)
+    table = compare(seen, truth, radiographs.patient_id.astype(str))
+    print(
+        f"{len(radiographs)} radiographs, {radiographs.patient_id.nunique()} patients; AUROC (95 %)"
+    )
     print(pd.DataFrame(table).T.to_string())
     if options.json:
         options.json.write_text(json.dumps(table, indent=1) + "\n")
@@ -58,8 +62,8 @@ def main() -> None:
 
 def read(manifest: Path) -> pd.DataFrame:
     """Return a manifest with absolute paths."""
-    films = pd.read_csv(manifest)
-    return films.assign(file=[manifest.parent / file for file in films.file])
+    radiographs = pd.read_csv(manifest)
+    return radiographs.assign(file=[manifest.parent / file for file in radiographs.file])
 
 
 def grey(path: Path, side: int = 24) -> np.ndarray:
@@ -76,15 +80,6 @@ def read_tokens(model: wb.ChestXrayModel, files: pd.Series) -> np.ndarray:
         tokens = model.vision(model.pixels(file)).tokens[0].double()
         found.append(torch.cat([tokens.mean(0), tokens.amax(0), tokens.std(0)]).numpy())
     return np.stack(found)
-
-
-def with_random_weights(model: wb.ChestXrayModel, seed: int = 0) -> wb.ChestXrayModel:
-    """Draw the weights of a tower anew, each with the mean and spread that it had."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in model.vision.parameters():
-        drawn = torch.randn(value.shape, generator=generator)
-        value.data = value.mean() + drawn * (value.std() if value.numel() > 1 else 0)
-    return model
 
 
 def scores(features: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> np.ndarray:
