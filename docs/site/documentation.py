@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -183,11 +184,15 @@ def _module_page(module: str, owned: dict[str, object]) -> str:
     return "\n".join(blocks)
 
 
+@cache
+def _sources() -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in (ROOT / "workbench").rglob("*.py")]
+
+
 def _constant(name: str, value: object) -> str:
     """Return what stands above a constant in the code, and its names or value."""
     above = re.compile(rf"((?:^#:.*\n)+){name}\b.* = ", re.MULTILINE)
-    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "workbench").rglob("*.py"))
-    said = next((found[1] for text in sources if (found := above.search(text))), "")
+    said = next((found[1] for text in _sources() if (found := above.search(text))), "")
     words = " ".join(line.removeprefix("#:").strip() for line in said.splitlines())
     listed = value if isinstance(value, dict | tuple | list | frozenset) else [value]
     return f"{words} Values: " + ", ".join(f"``{one!r}``" for one in listed) + "."

@@ -80,14 +80,16 @@ def check(vlm: Vlm) -> ParityReport:
 
 def need_all(checks: ParityReport) -> None:
     """Raise `CheckpointError` with the first property that does not hold."""
-    for failed in checks.misses:
-        told = failed.note
-        if failed.max_abs_diff is not None:
-            told = f"{failed.max_abs_diff:.3g}, at most {failed.tolerance:g} is allowed"
-        raise CheckpointError(
-            f"a model of type {failed.case!r} cannot be opened for analysis: {failed.array} is "
-            f"{told}; see `workbench doctor --model`"
-        )
+    failed = next(iter(checks.misses), None)
+    if failed is None:
+        return
+    told = failed.note
+    if failed.max_abs_diff is not None:
+        told = f"{failed.max_abs_diff:.3g}, at most {failed.tolerance:g} is allowed"
+    raise CheckpointError(
+        f"a model of type {failed.case!r} cannot be opened for analysis: {failed.array} is "
+        f"{told}; see `workbench doctor --model`"
+    )
 
 
 def _measured(

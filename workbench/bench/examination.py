@@ -138,10 +138,9 @@ def examine(
         n=len(keys[next(iter(keys))]),
         seed=seed,
         size=size,
-        source="" if radiographs is None else radiographs.name,
         patients=len(set(alone([case.patient for case in cases]))),
         provenance=found[0].provenance,
-    )
+    ).of(radiographs)
 
 
 def _keys(

@@ -168,7 +168,7 @@ class BenchTable(ABC):
 
     __repr__ = short_repr
 
-    def of(self, radiographs: Radiographs | None, domain: str | None) -> Self:
+    def of(self, radiographs: Radiographs | None, domain: str | None = None) -> Self:
         """Return the table with where its cases come from."""
         return replace(self, source=radiographs.name if radiographs else "", domain=domain)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
 
 WIDTH = 92
+#: Those of `workbench.phantom`, which takes longer to import than a parser may.
+DOMAINS = ("internal", "external", "ct")
 
 
 def say(text: str = "") -> None:

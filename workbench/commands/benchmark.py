@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--n N", f"phantoms to draw ({sizes}), or cases of a manifest (all)", type=int)
     option("--manifest FILE", "take its radiographs instead: labels, boxes or masks", type=Path)
     option("--root DIR", "folder of its images (that of the manifest)", type=Path)
-    option("--domain", "draw phantoms of one domain", choices=("internal", "external", "ct"))
+    option("--domain", "draw phantoms of one domain", choices=shared.DOMAINS)
     option("--causal", "tell which reports rest on what the masks show", action="store_true")
     option("--seed N", "first phantom; below 10,000,000 is not unseen", default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)

@@ -40,10 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--zone", "wished-for lung zone", choices=ZONES)
     option("--severity", "wished-for severity", choices=SEVERITIES)
     option("--kind", "wished-for kind of atelectasis, device or nodule", choices=tuple(KINDS))
-    kinds = ("internal", "external", "ct")
-    option(
-        "--domain", "two kinds of drawings, or projected from a CT", choices=kinds, default=kinds[0]
-    )
+    drawn = "two kinds of drawings, or projected from a CT"
+    option("--domain", drawn, choices=shared.DOMAINS, default=shared.DOMAINS[0])
     option("--view", "of a CT phantom (PA)", choices=("PA", "AP", "LATERAL"))
     option("--size N", "pixels along each edge (512)", default=512)
     option("--out DIR", "output folder (out/phantoms)", default=Path("out/phantoms"))

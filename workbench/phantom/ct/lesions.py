@@ -92,7 +92,7 @@ def _layer(site: Site, lesion: Lesion, side: str, box: tuple[slice, ...]) -> np.
     deep = {"small": (16, 21), "moderate": (28, 36), "large": (48, 62)}[str(lesion.severity)]
     z, y, _ = site.axes(box)
     lung = site.lung(side)[box]
-    back = np.where(lung.any(1), lung.argmax(1), 0)[:, None] * site.volume.spacing[1] + y.min()
+    back = lung.argmax(1)[:, None] * site.volume.spacing[1] + y.min()
     back = ndimage.gaussian_filter(back, (3, 0, 6))
     down = (z - z.min()) / (z.max() - z.min())
     level = back + site.rng.uniform(*deep) * (0.35 + 0.65 * edge(down - 0.4, 0.4))

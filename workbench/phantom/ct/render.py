@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -133,10 +133,12 @@ class _Room:
         self.volume, self.bone = chest(), float(drawn["bone"])
         self.shape = _shape(drawn["shape"], drawn["beam"], ratio)
         self.beam = replace(drawn["beam"], view=scene.view)
-        self.where = lattice(self.volume, self.beam, self.fine, self._to_scan)
 
-    def _to_scan(self, points: np.ndarray) -> np.ndarray:
-        return self.shape.to_scan(points, self.volume)
+    @cached_property
+    def where(self) -> torch.Tensor:
+        """Where samples along the rays lie in the volume; see `lattice`."""
+        deform = partial(self.shape.to_scan, volume=self.volume)
+        return lattice(self.volume, self.beam, self.fine, deform)
 
     def chest(self) -> np.ndarray:
         """Return the attenuation of the chest along the rays, (size, size)."""

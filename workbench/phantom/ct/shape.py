@@ -9,7 +9,7 @@ Jacobian stays positive (tested).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from scipy import ndimage
@@ -148,7 +148,7 @@ def depths(
     shape: Shape, volume: Volume, beam: Beam, size: int, names: tuple[str, ...]
 ) -> np.ndarray:
     """Return how many mm of each structure the rays pass, (structures, size, size) float32."""
-    where = lattice(volume, beam, size, lambda points: shape.to_scan(points, volume))
+    where = lattice(volume, beam, size, partial(shape.to_scan, volume=volume))
     depth = beam.depth(volume)
     return project(_coarse(volume, names), where, beam, size, depth, edges="zeros", step=5.0)
 
