@@ -1,6 +1,7 @@
 """How fast the workbench is: against what people would use instead, and against the machine.
 
-    python benchmarks/bench.py --out out/bench                every section, and the page
+    python benchmarks/bench.py                                the five that users wait for
+    python benchmarks/bench.py --full                         every section
     python benchmarks/bench.py --only questions --only runs   some of them
 
 Every section runs in a process of its own, so that its peak memory is its own, and the limits of
@@ -44,6 +45,8 @@ SECTIONS = {
     "notebooks": "pipeline",
     "scaling": "scaling",
 }
+#: What is run unless more is asked for: five minutes.
+SHORT = ("report", "questions", "batch", "mini_step", "capture")
 #: Run only when they are named: minutes of a compiler for an answer that does not change.
 ON_REQUEST = ("compiled",)
 
@@ -54,7 +57,8 @@ def main() -> int:
     if options.section:
         print(json.dumps(_measure(options)))
         return 0
-    names = options.only or [name for name in SECTIONS if name not in ON_REQUEST]
+    every = [name for name in SECTIONS if name not in ON_REQUEST]
+    names = options.only or (every if options.full else SHORT)
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "bench.json"
     # sections that are run again take the place of older ones
@@ -139,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("out/bench"), help="folder of JSON and page")
     add("--only", action="append", choices=SECTIONS, help="run this section; may be repeated")
+    add("--full", action="store_true", help=f"every section, not only {', '.join(SHORT)}")
     add("--quick", action="store_true", help="tiny models: to see that it runs, not how fast")
     cores = os.cpu_count() or 1
     add("--threads", type=int, default=cores, help=f"threads of torch (default {cores}, all cores)")

@@ -81,6 +81,20 @@ def test_every_bar_is_of_a_section_and_fails_on_its_other_side(speed):
     }
     assert judged({"questions": found}, "cpu")[0]["ok"]
     assert not judged({"questions": found}, "wall")[0]["ok"]
+    study = {"overhead": {"cpu": 0, "wall": 0}, "long": {"drift": -0.03, "memory_growth": 0}}
+    assert [bar["ok"] for bar in judged({"runs": study}, "cpu")] == [True, False, True]
+
+
+def test_a_ratio_says_how_far_its_rounds_differ(speed):
+    from speed.bars import judged, table
+    from speed.clock import Times, ratio
+
+    slow, fast = Times([6.0, 10, 8], [6, 6, 6]), Times([1.0, 1, 2], [1, 1, 1])
+    found = ratio(slow, fast, share=0.5, less=1)
+    assert (found["wall"], found["range"]["wall"]) == (11, [7, 19])
+    told = table(judged({"questions": {"recomputed_over_together": found}}, "wall"))
+    assert "11.00  (>= 5.00; rounds 7.00 to 19.00)" in told
+    assert "rounds" not in table(judged({"questions": {"recomputed_over_together": found}}, "cpu"))
 
 
 def test_the_page_about_gpus_is_what_the_cost_model_says(speed):

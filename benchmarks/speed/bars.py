@@ -5,7 +5,7 @@ Does not know: how they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -16,74 +16,76 @@ class Bar:
     Attributes:
         name: what is required, in words.
         section: that measures it.
-        value: takes the section's result and the clock, and returns the number.
+        value: where the section's result has the number, or one for each clock.
         limit: to reach.
         least: True where more is better.
         percent: shown as a share.
+        either_way: the number counts without its sign.
     """
 
     name: str
     section: str
-    value: Callable[[Mapping, str], float]
+    value: str
     limit: float
     least: bool = True
     percent: bool = False
+    either_way: bool = False
 
 
 BARS = (
     Bar(
         "8 questions on one image, times faster than recomputing image and prompt",
         "questions",
-        lambda found, clock: found["recomputed_over_together"][clock],
+        "recomputed_over_together",
         5.0,
     ),
     Bar(
         "16 reports together, times the rate of the published way",
         "batch",
-        lambda found, clock: found["published_over_batched"][clock],
+        "published_over_batched",
         2.0,
     ),
     Bar(
         "16 reports together, times the engine's own rate one after the other",
         "batch",
-        lambda found, clock: found["sequential_over_batched"][clock],
+        "sequential_over_batched",
         2.0,
     ),
     Bar(
         "decoding of 16 rows together, times the rate of one",
         "batch",
-        lambda found, clock: found["decoding_rate"],
+        "decoding_rate",
         2.0,
     ),
     Bar(
         "a step of `mini`, times faster than transformers' generate",
         "mini_step",
-        lambda found, clock: found["generate_over_ours"][clock],
+        "generate_over_ours",
         2.0,
     ),
     Bar(
         "share of the memory bandwidth that decoding one text reaches",
         "report",
-        lambda found, clock: found["bandwidth_fraction"][clock],
+        "bandwidth_fraction",
         0.6,
         percent=True,
     ),
     Bar(
         "grounding with 6 ablated images, first radiograph, times faster than six passes",
         "grounding",
-        lambda found, clock: found["separate_over_first"][clock],
+        "separate_over_first",
         1.5,
     ),
     Bar(
         "the same for every further radiograph",
         "grounding",
-        lambda found, clock: found["separate_over_next"][clock],
+        "separate_over_next",
         1.5,
     ),
     Bar(
         "time that recording attention adds",
         "capture",
-        lambda found, clock: found["added_by_record"][clock],
+        "added_by_record",
         0.25,
         least=False,
         percent=True,
@@ -91,7 +93,7 @@ BARS = (
     Bar(
         "time that the run store adds to the bare loop",
         "runs",
-        lambda found, _: found["overhead"]["wall"],
+        "overhead",
         0.03,
         least=False,
         percent=True,
@@ -99,15 +101,16 @@ BARS = (
     Bar(
         "time of a late study over that of an early one, turn about",
         "runs",
-        lambda found, _: abs(found["long"]["drift"]),
+        "long.drift",
         0.02,
         least=False,
         percent=True,
+        either_way=True,
     ),
     Bar(
         "growth of memory over a long run",
         "runs",
-        lambda found, clock: found["long"]["memory_growth"],
+        "long.memory_growth",
         0.05,
         least=False,
         percent=True,
@@ -118,6 +121,8 @@ BARS = (
 def judged(sections: Mapping[str, Mapping], clock: str) -> list[dict]:
     """Return name, value, limit and verdict of every bar whose section was measured.
 
+    "rounds" has the least and the greatest of the rounds, where there are several.
+
     Args:
         sections: what was measured.
         clock: "wall" or "cpu".
@@ -127,7 +132,8 @@ def judged(sections: Mapping[str, Mapping], clock: str) -> list[dict]:
         found = sections.get(bar.section)
         if found is None or "error" in found:
             continue
-        value = bar.value(found, clock)
+        value, between = _read(found, bar, clock)
+        value = abs(value) if bar.either_way else value
         ok = value >= bar.limit if bar.least else value <= bar.limit
         sign = ">=" if bar.least else "<="
         form = "{:.1%}" if bar.percent else "{:.2f}"
@@ -138,6 +144,7 @@ def judged(sections: Mapping[str, Mapping], clock: str) -> list[dict]:
                 "value": value,
                 "limit": bar.limit,
                 "shown": form.format(value),
+                "rounds": " to ".join(map(form.format, between)),
                 "wanted": f"{sign} {form.format(bar.limit)}",
                 "ok": ok,
             }
@@ -145,11 +152,25 @@ def judged(sections: Mapping[str, Mapping], clock: str) -> list[dict]:
     return rows
 
 
+def _read(found: Mapping, bar: Bar, clock: str) -> tuple[float, Sequence[float]]:
+    """Return the number of a bar, and the least and the greatest of its rounds where they differ.
+
+    What is waited for counts on the wall.
+    """
+    for name in bar.value.split("."):
+        found = found[name]
+    if not isinstance(found, Mapping):
+        return found, ()
+    clock = "wall" if bar.section == "runs" else clock
+    low, high = found.get("range", {}).get(clock, (0, 0))
+    return found[clock], (low, high) if low != high else ()
+
+
 def table(rows: list[dict]) -> str:
     """Return the verdicts as text for a terminal."""
     width = max((len(row["name"]) for row in rows), default=0)
     return "\n".join(
         f"{'ok  ' if row['ok'] else 'MISS'} {row['name']:<{width}}  {row['shown']:>8}  "
-        f"({row['wanted']})"
+        f"({row['wanted']}{'; rounds ' if row['rounds'] else ''}{row['rounds']})"
         for row in rows
     )

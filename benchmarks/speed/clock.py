@@ -59,15 +59,21 @@ def compare(
     return found
 
 
-def ratio(slow: Times, fast: Times) -> dict:
-    """Return how many times as long the first way takes: medians over the rounds."""
-    return {
-        clock: statistics.median(
-            one / other
+def ratio(slow: Times, fast: Times, *, share: float = 1.0, less: float = 0.0) -> dict:
+    """Return how many times as long the first way takes, less a number: medians over the rounds.
+
+    "range" holds the least and the greatest of the rounds, by each clock. `share` is how much of
+    the work the first way did.
+    """
+    rounds = {
+        clock: [
+            one / other / share - less
             for one, other in zip(getattr(slow, clock), getattr(fast, clock), strict=True)
-        )
+        ]
         for clock in ("wall", "cpu")
     }
+    found = {clock: statistics.median(each) for clock, each in rounds.items()}
+    return {**found, "range": {clock: [min(each), max(each)] for clock, each in rounds.items()}}
 
 
 def own_clock() -> str:

@@ -221,15 +221,13 @@ def batch(plan: Plan) -> dict:
     found = compare(ways, 1, warm=plan.quick)
     share = few / len(asked)
     steps = _steps(bench, asked, plan)
-    over = {f"{name}_over_batched": ratio(found[name], found["batched"]) for name in ways}
     return {
         "reports": len(asked),
         "new_tokens": tokens,
         "times": {name: times.to_dict() for name, times in found.items()},
         **{
-            name: {clock: value / share for clock, value in each.items()}
-            for name, each in over.items()
-            if name != "batched_over_batched"
+            f"{name}_over_batched": ratio(found[name], found["batched"], share=share)
+            for name in ("published", "sequential")
         },
         "seconds_per_token_of_a_row": steps,
         "decoding_rate": steps["1"] / steps["16"],

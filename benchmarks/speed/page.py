@@ -78,10 +78,10 @@ def _bars(bars: list[dict]) -> str:
     rows = "".join(
         f"<tr><td class={'ok' if bar['ok'] else 'miss'}>{'reached' if bar['ok'] else 'missed'}"
         f"<td>{html.escape(bar['name'])}<td class=n><b>{bar['shown']}</b><td class=n>"
-        f"{html.escape(bar['wanted'])}"
+        f"{html.escape(bar['wanted'])}<td class=n>{bar['rounds']}"
         for bar in bars
     )
-    return f"<table><tr><th><th>what<th>measured<th>wanted{rows}</table>"
+    return f"<table><tr><th><th>what<th>measured<th>wanted<th>rounds{rows}</table>"
 
 
 def _spent(sections: Mapping) -> str:

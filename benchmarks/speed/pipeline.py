@@ -129,11 +129,10 @@ def _overhead(folder: Path, plan: Plan) -> dict:
         return _texts(out)
 
     found = compare({"bare loop": bare, "run": stored}, plan.rounds)
-    over = ratio(found["run"], found["bare loop"])
     return {
         "studies": count,
         "times": {name: times.to_dict() for name, times in found.items()},
-        "overhead": {clock: value - 1 for clock, value in over.items()},
+        "overhead": ratio(found["run"], found["bare loop"], less=1),
         "same_texts": bare() == stored(),
     }
 
