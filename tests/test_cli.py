@@ -514,7 +514,7 @@ def test_demo_ends_with_what_to_type_in_this_terminal(elsewhere, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(place / "python"))
     monkeypatch.setenv("PATH", str(tmp_path if elsewhere else place))
-    first, *more = demo._next_steps()
+    first, *more = demo._next_steps(tmp_path)
     assert ("`. .venv/bin/activate`" in first) is elsewhere
     assert "`workbench app`" in more[-1]
 
@@ -536,12 +536,46 @@ def test_demo_says_what_it_leaves_out(tiny, monkeypatch, capsys):
     assert not Path("out/demo/dicom.png").exists()
 
 
-def test_demo_finds_the_notebook_in_the_repository_or_here(root, tmp_path, monkeypatch):
+def test_demo_finds_the_notebook_in_the_repository_or_installed(root, tmp_path, monkeypatch):
     from workbench.commands import demo
 
     assert demo.find_notebook() == root / "notebooks" / "00_start_here.ipynb"
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
+    installed_elsewhere(monkeypatch, tmp_path, lesson=None)
     assert demo.find_notebook() is None
+    installed_elsewhere(monkeypatch, tmp_path, lesson=tmp_path / demo.NOTEBOOK)
+    assert demo.find_notebook() == tmp_path / demo.NOTEBOOK
+
+
+def test_outside_a_repository_nothing_names_what_is_only_there(tmp_path, monkeypatch):
+    """A wheel brings no Makefile: the lesson is copied, and JupyterLab opens the copy."""
+    from workbench.commands import demo
+
+    (tmp_path / "installed").mkdir()
+    installed_elsewhere(monkeypatch, tmp_path, lesson=tmp_path / "installed" / demo.NOTEBOOK)
+    (tmp_path / "out").mkdir()
+    run = []
+    monkeypatch.setattr(demo, "execute_to_html", lambda source, *at, **named: run.append(source))
+    assert "jupyter" not in "\n".join(demo._next_steps(tmp_path / "out"))
+    demo._notebook(None, tmp_path / "out", {"files": []})
+    said = "\n".join(demo._next_steps(tmp_path / "out"))
+    assert run == [tmp_path / "out" / demo.NOTEBOOK]
+    assert f"`jupyter lab {run[0]}`" in said
+    assert "make " not in said
+
+
+def installed_elsewhere(monkeypatch, folder, *, lesson):
+    """Let the command lie where no repository is, installed with a lesson or without."""
+    from types import SimpleNamespace
+
+    from workbench.commands import demo
+
+    files = []
+    if lesson is not None:
+        lesson.write_text("{}")
+        files = [SimpleNamespace(name=lesson.name, locate=lambda: lesson)]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(demo, "__file__", str(folder / "a/b/c/demo.py"))
+    monkeypatch.setattr(demo, "distributions", lambda name: [SimpleNamespace(files=files)])
 
 
 # --- benchmark ------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from workbench._lazy import make_callable
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+LESSON = "notebooks/00_start_here.ipynb"
 HEAVY = ("torch", "transformers", "pandas", "matplotlib", "PIL", "numpy", "scipy", "pydicom")
 
 
@@ -205,7 +206,7 @@ def test_version_is_said_once():
 @pytest.fixture
 def source(tmp_path) -> Path:
     """What is needed to build the package, in a folder of its own."""
-    for name in [*tracked(), "pyproject.toml", "README.md", "LICENSE"]:
+    for name in [*tracked(), LESSON, "pyproject.toml", "README.md", "LICENSE"]:
         target = tmp_path / "source" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
@@ -230,7 +231,8 @@ def test_wheel_holds_the_package_its_data_and_nothing_else(source, tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name for name in names if ".dist-info/" not in name}
-    assert inside == set(tracked())
+    data = f"cxr_llava_workbench-{wb.__version__}.data/data/share/cxr-llava-workbench/"
+    assert inside == {*tracked(), data + Path(LESSON).name}
     assert "workbench/py.typed" in inside
     assert wheel.name.startswith(f"cxr_llava_workbench-{wb.__version__}-py3-none-any")
 

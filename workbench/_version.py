@@ -1,3 +1,5 @@
-"""The version, in one place: read by setuptools without importing anything."""
+"""Name and version, in one place: the version is read by setuptools without any import."""
 
+#: What `pip` calls this package.
+DISTRIBUTION = "cxr-llava-workbench"
 __version__ = "0.1.0"

@@ -12,12 +12,13 @@ import shutil
 import sys
 import textwrap
 from dataclasses import replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 import workbench.commands.report as answers
-from workbench._version import __version__
+from workbench._version import DISTRIBUTION, __version__
 from workbench.errors import MissingDependencyError, WorkbenchError
 from workbench.findings import ALL_FINDINGS, NO_FINDING, PRESENT
 
@@ -64,15 +65,19 @@ def run(args: argparse.Namespace) -> int:
     lines += [
         "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes",
         f"  {PAGE}  " + made["skipped"].get(NOTEBOOK, "the first lesson, executed: open it"),
-        *_next_steps(),
+        *_next_steps(args.out),
         f"Remember: {model.notice}",
     ]
     return shared.answer(args, made, lines)
 
 
-def _next_steps() -> list[str]:
+def _next_steps(out: Path) -> list[str]:
     """Say what to type next in this terminal, where the environment may not be active."""
-    lessons = "; `make lab` opens the lessons" if find_notebook() else ""
+    lessons = ""
+    if _in_repository():
+        lessons = "; `make lab` opens the lessons"
+    elif (out / NOTEBOOK).is_file():
+        lessons = f"; `jupyter lab {out / NOTEBOOK}` opens the lesson"
     lines = [f"`workbench report FILE` reads your own image{lessons};"]
     lines += ["`workbench app` opens the explorer; `workbench doctor` checks all."]
     own, here = Path(sys.executable).absolute().with_name("activate"), Path.cwd()
@@ -150,7 +155,11 @@ def _dicom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 
 
 def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
+    """The first lesson as a page and, where `make lab` does not open it, a copy to work in."""
     if source := find_notebook():
+        if not _in_repository():
+            source = Path(shutil.copyfile(source, out / NOTEBOOK))
+            made["files"].append(source)
         execute_to_html(source, out / PAGE, title="Start here")
         made["files"].append(out / PAGE)
     else:
@@ -160,10 +169,18 @@ def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 
 
 def find_notebook() -> Path | None:
-    """Return the start notebook of the repository this package lies in, or of this folder."""
+    """Return the start notebook: of this repository, of this folder or of the installed wheel."""
     roots = (Path(__file__).resolve().parents[2], Path.cwd())
-    found = (root / "notebooks" / NOTEBOOK for root in roots)
+    found = [root / "notebooks" / NOTEBOOK for root in roots]
+    wheels = distributions(name=DISTRIBUTION)
+    found += [Path(str(one.locate())) for wheel in wheels for one in wheel.files or ()
+              if one.name == NOTEBOOK]  # fmt: skip
     return next(filter(Path.is_file, found), None)
+
+
+def _in_repository() -> bool:
+    """Tell whether `make` has something to do in this folder."""
+    return Path("Makefile").is_file() and find_notebook() == Path.cwd() / "notebooks" / NOTEBOOK
 
 
 def _stated(generation: Generation) -> str:
@@ -205,8 +222,8 @@ def execute_to_html(notebook: Path, page: Path, *, title: str) -> None:
         reason = str(error).strip().splitlines()[0]
         if isinstance(error, CellExecutionError):
             reason = f"{error.ename}: {error.evalue}"
-        said = f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it"
-        raise WorkbenchError(f"{said} by hand") from error
+        said = f"a cell of {notebook} failed: {reason}; open it and run it by hand"
+        raise WorkbenchError(said) from error
     page.write_text(to_html(book, title=title), encoding="utf-8")
 
 

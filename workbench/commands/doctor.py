@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import workbench.commands._shared as shared
-from workbench._version import __version__
+from workbench._version import DISTRIBUTION, __version__
 from workbench.commands.evaluate import add_exam_arguments, examine_model
 from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED, Settings
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
-#: Distribution name of this package.
-DISTRIBUTION = "cxr-llava-workbench"
-_REINSTALL = "install again: pip install --constraint constraints.txt --editable ."
+_REINSTALL = "install again: pip install " + (
+    "--constraint constraints.txt --editable ."
+    if (Path(__file__).resolve().parents[2] / "constraints.txt").is_file()
+    else "--force-reinstall FILE.whl, the wheel that it came from"
+)
 
 #: DICOM transfer syntaxes that a chest radiograph may come in, by pydicom's name.
 _SYNTAXES = (
