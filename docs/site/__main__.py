@@ -19,6 +19,7 @@ from docs.site.documentation import COURSE, documentation
 from docs.site.execute import executed
 from docs.site.explorers import EXPLORE, explorers
 from docs.site.pages import TEXTS, index_page, lesson_page, section, text_page
+from docs.site.screenshots import screenshots
 from workbench._progress import progress
 from workbench._store import whole_file
 from workbench.errors import WorkbenchError
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in documentation(args.out):
             print(warning, file=sys.stderr)
         explorers(args.out / EXPLORE, load_model(args.model))
+        pictures = args.out.with_name(f"{args.out.name}-pictures")
+        if made := screenshots(args.out, pictures):
+            print(f"{len(made)} pictures of pages, at three widths, in {pictures}")
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

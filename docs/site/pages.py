@@ -9,10 +9,14 @@ Does not know: how a lesson is run.
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from functools import cache
 from html import escape
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from docs.site.course import Lesson
 from docs.site.execute import Executed
@@ -24,6 +28,10 @@ TITLE = "Reading a reader of chest radiographs"
 TEXTS = {"README.md": "instructor.html", "glossary.md": "glossary.html"}
 NOT_CLINICAL = "For teaching and research only, not for clinical use."
 
+#: Width and height that a thumbnail fits into, in pixels; shown at half of it, so sharp anywhere.
+THUMBNAIL = (320, 200)
+
+_FIGURE = re.compile(r'<img\b[^>]*?src="data:image/png;base64,([^"]+)"')
 _LINK = re.compile(r'<a\b([^>]*?)href="([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 _HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
 
@@ -114,7 +122,7 @@ chests whose truth is known because they are drawn, and ends with an exercise an
 students. <a href="{TEXTS["glossary.md"]}">Glossary</a>: words of radiology and of machine learning,
 each for people of the other field.</p>
 <h2 id="lessons">Lessons</h2>
-<table class="course-lessons"><thead><tr><th scope="col"></th><th scope="col">Question</th>
+<table class="course-lessons"><thead><tr><th scope="col"></th><th></th><th scope="col">Question</th>
 <th scope="col">In class</th><th scope="col">Runs</th></tr></thead>
 <tbody>{"".join(_row(item) for item in done)}</tbody></table>
 <p>{minutes // 60} h {minutes % 60} min of class time in all. “Runs” is how long all
@@ -128,10 +136,24 @@ def _row(item: Executed) -> str:
     lesson = item.lesson
     time = f"{item.seconds:.0f} s" if item.seconds < 100 else f"{item.seconds / 60:.1f} min"
     link = f'<a href="{lesson.stem}.html">{escape(lesson.title)}</a>'
+    small = thumbnail(item.page.read_text(encoding="utf-8"))
     return (
-        f"<tr><td>{lesson.number}</td><td>{link}</td>"
+        f"<tr><td>{lesson.number}</td><td>{small}</td><td>{link}</td>"
         f'<td class="number">{lesson.minutes or "?"} min</td><td class="number">{time}</td></tr>'
     )
+
+
+def thumbnail(html: str) -> str:
+    """Return the first figure of a page, made small, as an image; nothing where there is none."""
+    if (found := _FIGURE.search(html)) is None:
+        return ""
+    figure = Image.open(BytesIO(b64decode(found[1]))).convert("RGB")
+    figure.thumbnail(THUMBNAIL)
+    kept = BytesIO()
+    figure.save(kept, "JPEG", quality=80)
+    width, height = (side // 2 for side in figure.size)
+    source = f"data:image/jpeg;base64,{b64encode(kept.getvalue()).decode()}"
+    return f'<img alt="" width="{width}" height="{height}" src="{source}">'
 
 
 def section(text: str, heading: str) -> str:

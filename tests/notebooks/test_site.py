@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from docs.site.__main__ import build, main
 from docs.site.alt_text import LONGEST, describe
 from docs.site.course import lessons, with_parameters
 from docs.site.execute import executed
-from docs.site.pages import linked, markdown, section, slug, style
+from docs.site.pages import THUMBNAIL, linked, markdown, section, slug, style, thumbnail
+from docs.site.screenshots import PAGES, SIZES, screenshots
 from workbench.errors import InputError, WorkbenchError
 
 #: Anything that would make a browser ask the network: sources, imports, style sheets.
@@ -298,3 +303,31 @@ def test_the_lessons_are_found_where_they_are(root):
     assert [lesson.number for lesson in found] == [f"{n:02}" for n in range(len(found))]
     assert found[0].path == root / "notebooks" / "00_start_here.ipynb"
     assert shutil.which("make") is None or "site:" in (root / "Makefile").read_text()
+
+
+def test_the_index_shows_the_first_figure_of_a_lesson_small():
+    figure = io.BytesIO()
+    Image.new("RGBA", (1000, 400)).save(figure, "PNG")
+    shown = f'<img alt="" src="data:image/png;base64,{b64encode(figure.getvalue()).decode()}">'
+    small = thumbnail(f"<p>before</p>{shown}")
+    assert f'width="{THUMBNAIL[0] // 2}" height="{THUMBNAIL[0] // 5}"' in small
+    assert len(small) < 5_000
+    assert thumbnail("<p>no figure</p>") == ""
+
+
+def test_pictures_are_taken_of_pages_that_are_there_at_every_width(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    (site / "course").mkdir(parents=True)
+    for page in ("index", "course/index"):
+        (site / f"{page}.html").touch()
+    browser = tmp_path / "bin" / "chromium"
+    browser.parent.mkdir()
+    place = 'case $one in --screenshot=*) : > "${one#*=}";; esac'
+    browser.write_text(f"#!/bin/sh\nfor one; do {place}; done")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", str(browser.parent), prepend=os.pathsep)
+    made = {path.name for path in screenshots(site, tmp_path / "pictures")}
+    assert made == {f"{page}-{width}.png" for page in ("index", "course-index") for width in SIZES}
+    assert {"index", "course/index"} < set(PAGES)
+    monkeypatch.setenv("PATH", "")
+    assert screenshots(site, tmp_path / "none") == []
