@@ -35,7 +35,8 @@ def explorers(
 ) -> None:
     """Write an explorer of each case into a folder, opened with its truth outlined."""
     for name in progress(only, label="explorers"):
-        explorer = wb.explore(model, wb.phantom(**CASES[name]))
+        case = wb.phantom(**CASES[name])
+        explorer = wb.explore(model, case, lateral=case.domain == "ct")
         explorer.settings["truth"] = True
         explorer.save(out / f"{name}.html", methods=methods)
 
@@ -50,7 +51,8 @@ def list_of_explorers() -> str:
         "# Explore without installing\n\n"
         "Phantoms with one finding each, read by `mini`. Click a word, sentence or finding and see "
         "its map by attention, relevancy or Grad-CAM; *Truth* outlines what is there. `ct` is "
-        "projected from a CT, the others are drawn; where a report is wrong, the outline shows it. "
+        "projected from a CT, in front and from the side: point at a lesion and it lights up in "
+        "both views. The others are drawn. Where a report is wrong, the outline shows it. "
         "Not for clinical use.\n\n"
         "| drawn | domain | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )

@@ -51,6 +51,41 @@ def test_a_ball_has_the_line_integral_size_and_place_of_geometry(view, middle):
     )
 
 
+@pytest.mark.parametrize("seed", [5, 11, 12])
+def test_a_place_of_one_view_lies_on_its_line_in_the_other(seed):
+    front = wb.phantom(seed, domain="ct", findings=["nodule"], size=SIZE)
+    side, (lesion,), facts = front.seen_from("LATERAL"), front.lesions, front.scene.anatomy
+    assert np.array_equal(side.image.pixels, wb.phantom(
+        seed, domain="ct", findings=["nodule"], size=SIZE, view="LATERAL").image.pixels)  # fmt: skip
+    volume = chest()
+    shape = with_ratio(facts["shape"], volume, facts["beam"], facts["ratio"])
+    middle = shape.to_chest(np.array(list(lesion.params["middle"].values())), volume)
+    views = [replace(facts["beam"], view=one.scene.view) for one in (front, side)]
+    (one,), (two,) = (cast(middle, volume, beam, SIZE)[:, ::-1] + 0.5 for beam in views)
+    for here, there, lines in [
+        (one, two, front.lines_in(side)), (two, one, side.lines_in(front)),
+    ]:  # fmt: skip
+        assert distance(lines, here, there) < 1e-6  # of the middle of the lesion, pixels
+    seen = [np.argwhere(drawn.masks["nodule"]).mean(0)[::-1] + 0.5 for drawn in (front, side)]
+    assert distance(front.lines_in(side), *seen) < 1.5  # of what is outlined
+
+
+def distance(lines: np.ndarray, here: np.ndarray, there: np.ndarray) -> float:
+    """Return how far a point of one view is from the line of a point of the other, pixels."""
+    a, b, c = lines @ np.append(here, 1)
+    return float(abs(a * there[0] + b * there[1] + c) / np.hypot(a, b))
+
+
+@pytest.mark.parametrize(
+    ("given", "view"),
+    [({"domain": "internal"}, "LATERAL"), ({"domain": "ct", "view": "AP"}, "LATERAL"),
+     ({"domain": "ct"}, "AP")],
+)  # fmt: skip
+def test_other_views_are_of_upright_ct_phantoms_only(given, view):
+    with pytest.raises(OptionError, match=r"upright CT phantom.*wb\.phantom\(3, domain='ct'"):
+        wb.phantom(3, size=SIZE, findings=[], **given).seen_from(view)
+
+
 def test_no_shape_folds_and_every_one_can_be_undone():
     volume, points = chest(), np.random.default_rng(0).uniform(-90, 90, (200, 3))
     for seed in range(8):

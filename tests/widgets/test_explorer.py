@@ -24,7 +24,7 @@ from workbench.saliency import METHODS
 from workbench.widgets import Explorer, radiographs
 from workbench.widgets._worker import Cancelled, Job, watched
 from workbench.widgets.explorer import DEFAULTS, checked_settings
-from workbench.widgets.explorer_side import rows_of
+from workbench.widgets.explorer_side import lateral_of, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +380,21 @@ def test_wrong_arguments_are_refused(mini, case, trace):
         wb.explore(mini, case, report="No effusion.")
 
 
+def test_a_ct_phantom_is_shown_from_the_side_where_that_is_asked(mini, case):
+    front = wb.phantom(11, domain="ct", findings=["nodule"], size=64)
+    explorer = wb.explore(mini, front)
+    assert (explorer.state()["lateral"], wb.explore(mini, case).state()["lateral"]) == ({}, None)
+    asked = wb.explore(mini, front, lateral=True)
+    state = asked.state()
+    assert state["settings"]["lateral"] and state["settings"]["truth"]
+    assert state["lateral"] == explorer.sides[0].lateral == lateral_of(front)
+    assert state["lateral"]["truth"][0]["name"] == "nodule"
+    with pytest.raises(OptionError, match=r"domain 'ct' and the view 'PA'.*wb\.phantom\(seed"):
+        wb.explore(mini, case, lateral=True)
+    with pytest.raises(OptionError, match="takes the place of `against`"):
+        wb.explore(mini, front, against="relevancy", lateral=True)
+
+
 def test_a_foreign_radiograph_is_warned_about_beside_its_text(mini):
     image = Radiograph.from_array(np.full((300, 200), 90, np.uint8), source="real.png")
     widget = listening(wb.explore(mini, image))
@@ -404,7 +419,7 @@ def test_settings_are_kept_for_the_next_view(explorer):
         {"method": "guess"}, {"opacity": 2}, {"opacity": float("nan")}, {"truth": "yes"},
         {"sign": "up"}, {"layer": -1}, {"layer": True}, {"view": {"zoom": "far"}}, {"view": []},
         {"view": {"other": 1}}, {"chosen": [None, None]}, {"chosen": [{"finding": "x" * 200}]},
-        {"unknown": 1}, {"second": 5}, {1: 2}, "settings", None,
+        {"view": {"preset": "brain"}}, {"unknown": 1}, {"second": 5}, {1: 2}, "settings", None,
     ],
 )  # fmt: skip
 def test_settings_that_are_none_change_nothing(given):

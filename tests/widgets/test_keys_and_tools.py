@@ -17,7 +17,7 @@ from workbench.widgets._front import script, styles
 from workbench.widgets.reader import StudyApp
 
 FOCUS = "document.activeElement?.className ?? ''"
-TOGGLES = ("Model\u2019s view", "Invert", "Pan")
+TOGGLES = ("Model\u2019s view", "Invert", "Flip", "Pan")
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_the_right_button_moves_and_opens_no_menu_in_or_beside_the_image(cell):
     assert cell.evaluate("window.menus.length") == 1
 
 
-@pytest.mark.parametrize("reset", ["button[aria-label='Reset the image']", "0", "double click"])
+@pytest.mark.parametrize("reset", ["button[aria-label='Reset the image']", "0"])
 def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
     start = page.evaluate(PIXELS)
     x, y = middle(page)
@@ -194,7 +194,7 @@ def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
     page.mouse.down()
     page.mouse.move(x + 50, y + 30, steps=3)
     page.mouse.up()
-    for key in ("+", "+", "i", "v", "[", "."):
+    for key in ("+", "+", "i", "v", "h", "[", "."):
         page.keyboard.press(key)
     page.click("button:text-is('Pan')")
     page.keyboard.press("Tab")
@@ -202,8 +202,6 @@ def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
     assert page.evaluate(PIXELS) != start
     if reset == "0":
         page.keyboard.press("0")
-    elif reset == "double click":
-        page.mouse.dblclick(x, y)
     else:
         page.click(reset)
     settled(page)
@@ -231,6 +229,83 @@ def test_reset_and_the_next_image_take_invert_back_in_the_reader_study(bare, tmp
     page.wait_for_function(
         "document.querySelectorAll('.desk-imagetools [aria-pressed=true]').length === 0"
     )
+
+
+# --- window, flip, pixels, full screen --------------------------------------------------------------
+
+#: Grey along the middle row of the radiograph.
+ROW = """() => { const canvas = document.querySelector(".wbf-canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, canvas.height >> 1, canvas.width, 1);
+    return Array.from({length: canvas.width}, (_, at) => data[4 * at]); }"""
+
+
+def view(page) -> dict:
+    """Return the view that Python was told last."""
+    page.wait_for_timeout(450)
+    return asked(page, "keep")[-1]["settings"]["view"]
+
+
+def shown_window(page) -> tuple[str, float, float]:
+    numbers = [float(field.input_value()) for field in page.locator(".wbf-number").all()]
+    return page.locator("label:has-text('Window') select").input_value(), *numbers
+
+
+def test_presets_numbers_and_drags_set_one_window(page):
+    assert shown_window(page) == ("", 50, 100)
+    pictures = {changes(page, lambda: page.keyboard.press("w")) for _ in range(3)}
+    assert len(pictures) == 3
+    name, level, width = shown_window(page)
+    assert name == "bone" == view(page)["preset"]
+    assert (level - width / 2, level + width / 2) == pytest.approx((25, 97), abs=2)  # of a ramp
+    page.get_by_label("Level, %").fill("40")
+    changes(page, lambda: page.keyboard.press("Tab"))
+    assert shown_window(page) == ("own", 40, width)
+    assert view(page)["centre"] == pytest.approx(0.4) and view(page)["preset"] == ""
+    page.select_option("label:has-text('Window') select", "")
+    assert shown_window(page) == ("", 50, 100)
+
+
+def test_flip_mirrors_the_image_what_is_pointed_at_and_warns(page):
+    told = page.locator(".wbf-told")
+    for key in ("o", "v"):
+        page.keyboard.press(key)
+    settled(page)
+    assert told.inner_text() == ""
+    before = page.evaluate(ROW)
+    changes(page, lambda: page.keyboard.press("h"))
+    assert told.inner_text() == "\u26a0 Mirrored: left and right are swapped"
+    assert page.evaluate(ROW)[::-1] == pytest.approx(before, abs=2)
+    x, y = middle(page)
+    page.mouse.move(x + 60, y)
+    page.mouse.wheel(0, -240)
+    assert view(page)["x"] < 0.5  # what lies under the pointer stays there
+    page.click("button:text-is('Flip')")
+    settled(page)
+    assert told.inner_text() == ""
+
+
+def test_pixels_one_to_one_and_double_click_fits_and_keeps_the_window(page):
+    page.keyboard.press("w")
+    page.keyboard.press("p")
+    stage = page.locator(".wbf-canvas").bounding_box()
+    fit = min(stage["width"] / 64, stage["height"] / 96)
+    assert zoom(page) * fit == pytest.approx(1, abs=0.01)
+    page.mouse.dblclick(*middle(page))
+    found = view(page)
+    assert (found["zoom"], found["x"], found["y"], found["preset"]) == (1, 0.5, 0.5, "lung")
+
+
+def test_full_screen_keeps_the_tools_and_gives_the_image_the_room_of_the_words(page):
+    wide = page.locator(".wbf-stage").bounding_box()["width"]
+    page.keyboard.press("l")
+    page.wait_for_function("document.fullscreenElement?.matches('.wb')")
+    settled(page)
+    assert page.locator(".wbf-stage").bounding_box()["width"] > 1.6 * wide
+    assert not page.locator(".wbx-words").is_visible()
+    assert page.get_by_label("Level, %").is_visible()
+    page.click("button[aria-label='Full screen']")
+    page.wait_for_function("!document.fullscreenElement")
+    assert page.locator(".wbx-words").is_visible()
 
 
 # --- what is offered ------------------------------------------------------------------------------

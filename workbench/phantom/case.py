@@ -105,6 +105,34 @@ class Phantom:
         """Reference questions with answers."""
         return questions(self.lesions, self._stream(7))
 
+    def seen_from(self, view: str) -> Phantom:
+        """Return the same chest from another view: "PA" or "LATERAL" of an upright CT phantom.
+
+        Raises:
+            OptionError: it is no CT phantom, or one of the views is AP (supine: fluid and air lie
+                elsewhere).
+        """
+        upright = [name for name in VIEWS if name != "AP"]
+        if self.domain != CT or not {view, self.scene.view} <= set(upright):
+            raise OptionError(
+                f"expected an upright CT phantom and the view {' or '.join(upright)}; got {view!r} "
+                f"of {self!r}; draw it with wb.phantom({self.seed}, domain='ct', view='PA')"
+            )
+        return draw(replace(self.scene, view=view), size=self.image.size[0])
+
+    def lines_in(self, other: Phantom) -> np.ndarray:
+        """Return where points of this image lie in another view of the same chest.
+
+        Returns:
+            (3, 3): takes a point (x, y, 1), pixels from the upper left corner, to the line a x + b
+            y + c = 0 of the other image on which the same place is seen.
+        """
+        from workbench.phantom.ct.projection import matching_lines  # with torch
+        from workbench.phantom.ct.volume import chest
+
+        beams = [replace(one.scene.anatomy["beam"], view=one.scene.view) for one in (self, other)]
+        return matching_lines(chest(), *beams, self.image.size[0])
+
     def without(self, finding: str) -> Phantom:
         """Return the same chest drawn again without one finding.
 

@@ -2,6 +2,7 @@
 
     wb.explore(model, image)
     wb.explore(model, image, against=other_model)       # or another image, or a second method
+    wb.explore(model, wb.phantom(7, domain="ct"), lateral=True)        # also from the side
 
 Two models on one radiograph: each with its own texts and maps, and what they state finding by
 finding. Of a model that shows nothing of its inside (an endpoint) there are the texts.
@@ -62,6 +63,8 @@ class View(_Strict):
     y: float = 0.5
     centre: float = 0.5
     width: float = 1.0
+    preset: Literal["", "lung", "mediastinum", "bone"] = ""
+    flip: bool = False
     invert: bool = False
     model: bool = False
     crop: bool = True
@@ -89,6 +92,7 @@ class Settings(_Strict):
     smooth: bool = True
     overlay: bool = True
     truth: bool = False
+    lateral: bool = False
     colour: Literal["none", "image", "confidence"] = "none"
     pick: Literal["word", "sentence"] = "word"
     view: View = View()
@@ -120,6 +124,7 @@ def explore(
     against: Any = None,
     report: Generation | Trace | None = None,
     method: str = "attention",
+    lateral: bool = False,
 ) -> Explorer:
     """Open the explorer of a model and an image: show it as the last line of a cell.
 
@@ -132,10 +137,13 @@ def explore(
         report: what the model wrote about the image, as a `Generation` or a `Trace`; None has it
             written.
         method: the method to begin with, one of `wb.saliency.METHODS`.
+        lateral: show a CT phantom from the side too, with its truth outlined in both views: a
+            lesion lights up in both, and a point of one is a line in the other.
 
     Raises:
         InputError: an image cannot be read, or the report is of another model or image.
-        OptionError: an unknown method.
+        OptionError: an unknown method; `lateral` of what is no upright CT phantom, or beside
+            `against`.
     """
     settings = DEFAULTS | {"method": method_of(method).name}
     sides = [Side(model, image, report)]
@@ -145,6 +153,10 @@ def explore(
         sides.append(Side(against, image))
     elif against is not None:
         sides.append(Side(model, against))
+    if lateral and against is not None:
+        raise OptionError("lateral=True takes the place of `against`; give one of the two")
+    if lateral:
+        settings |= {"lateral": bool(sides[0].lateral), "truth": True}
     return Explorer(sides, settings)
 
 
@@ -172,7 +184,14 @@ class Explorer(Front):
             "tables": colour_tables(),
             "full": FULL,
             "sides": [side.to_dict(name) for side, name in zip(self.sides, names, strict=True)],
+            "lateral": self._lateral(),
         }
+
+    def _lateral(self) -> dict[str, Any] | None:
+        """Return the view from the side, {} where it was not asked for, None where there is none."""
+        if len(self.sides) > 1 or self.sides[0].upright is None:
+            return None
+        return self.sides[0].lateral if self.settings["lateral"] else {}
 
     @quick
     def texts(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,6 +223,11 @@ class Explorer(Front):
         total = expected_images(method, side.model)
         with watched(side.model, job, total=total):
             return self._map(message)
+
+    @slow
+    def lateral(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Return the chest from the side."""
+        return self._side(message).lateral
 
     @slow
     def write(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:

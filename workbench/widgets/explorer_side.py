@@ -23,6 +23,8 @@ from workbench.imaging.load import as_radiograph, masks_beside
 from workbench.interface import ChestXrayModel
 from workbench.model.prompt import answer, follow_up
 from workbench.model.tokenizer import tokens_within
+from workbench.phantom import Phantom
+from workbench.phantom.case import CT
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
@@ -50,6 +52,9 @@ class Side:
     ) -> None:
         self.model = model
         self.image = as_radiograph(image)
+        #: The phantom that can be shown from the side too.
+        upright = isinstance(image, Phantom) and (image.domain, image.scene.view) == (CT, "PA")
+        self.upright = image if upright else None
         self.masks = dict(getattr(image, "masks", None) or {})
         if isinstance(image, (str, os.PathLike)):
             self.masks = masks_beside(image, self.image)
@@ -197,6 +202,16 @@ class Side:
             "truth": outlines_of(self.masks),
         }
 
+    @cached_property
+    def lateral(self) -> dict[str, Any]:
+        """The same chest from the side; see `lateral_of`."""
+        if self.upright is None:
+            raise OptionError(
+                f"only a phantom of the domain 'ct' and the view 'PA' can be shown from the side; "
+                f"got {self.image.contract.source}; draw one with wb.phantom(seed, domain='ct')"
+            )
+        return lateral_of(self.upright)
+
     def texts(self) -> dict[str, Any]:
         """Return the texts, what the image contributed, and heads that can be told apart."""
         with self.lock:
@@ -208,6 +223,16 @@ class Side:
             "contributions": {str(number): row for number, row in contributions.items()},
             "heads": 0 if mean else self.model.sizes.heads,
         }
+
+
+def lateral_of(front: Phantom) -> dict[str, Any]:
+    """Return a CT phantom from the side, its truth, and the lines of `Phantom.lines_in`, both ways."""
+    side = front.seen_from("LATERAL")
+    return {
+        "radiograph": radiograph_of(side.image),
+        "truth": outlines_of(side.masks),
+        "lines": [front.lines_in(side).tolist(), side.lines_in(front).tolist()],
+    }
 
 
 #: Methods that take about one pass of the model: computed as soon as a word is chosen.

@@ -73,6 +73,14 @@ def _rotation(turn: tuple[float, float, float]) -> np.ndarray:
     return found
 
 
+#: View -> the rows that take a point of the room (z, y, x) to (down, along the beam, right).
+_AXES = {
+    "PA": np.eye(3),
+    "AP": np.diag([1.0, -1.0, 1.0]),
+    "LATERAL": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
+}
+
+
 Deform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -112,12 +120,34 @@ def _longer(beam: Beam, size: tuple[int, int]) -> np.ndarray:
 
 def cast(points: np.ndarray, volume: Volume, beam: Beam, size: int) -> np.ndarray:
     """Return where points of the patient (N, 3), mm, are seen: (row, column) in pixels, (N, 2)."""
-    z, y, x = (points @ _rotation(beam.turn)).T
-    down, along, right = {"PA": (z, y, x), "AP": (z, -y, x), "LATERAL": (z, x, -y)}[beam.view]
+    down, along, right = _AXES[beam.view] @ (points @ _rotation(beam.turn)).T
     source = beam.depth(volume) / 2 + beam.gap - beam.distance
     larger = beam.distance / (along - source)
     seen = np.stack([down * larger - beam.centre[0], right * larger - beam.centre[1]], 1)
     return seen / beam.pixel(size) + (size - 1) / 2
+
+
+def _camera(volume: Volume, beam: Beam, size: int) -> np.ndarray:
+    """Return the matrix (3, 4) of `cast`: (z, y, x, 1) to (column + 0.5, row + 0.5, 1), scaled."""
+    down, along, right = _AXES[beam.view] @ _rotation(beam.turn).T
+    away = np.append(along, beam.distance - beam.depth(volume) / 2 - beam.gap)
+    axes = zip((right, down), beam.centre[::-1], strict=True)
+    seen = [np.append(beam.distance * axis, 0) - at * away for axis, at in axes]
+    return np.stack([*(one / beam.pixel(size) + size / 2 * away for one in seen), away])
+
+
+def matching_lines(volume: Volume, first: Beam, second: Beam, size: int) -> np.ndarray:
+    """Return the matrix (3, 3) from a point of one view to the line of another on which it lies.
+
+    A point (x, y, 1), pixels from the corner of the image, becomes (a, b, c) of a x + b y + c = 0:
+    where the ray through the point is seen in the other view. (The fundamental matrix; Hartley and
+    Zisserman, Multiple View Geometry, 2004, section 9.2.)
+    """
+    one, two = (_camera(volume, beam, size) for beam in (first, second))
+    source = np.append(np.linalg.solve(one[:, :3], -one[:, 3]), 1)
+    a, b, c = two @ source
+    found = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]]) @ two @ np.linalg.pinv(one)
+    return found / np.abs(found).max()
 
 
 @torch.inference_mode()

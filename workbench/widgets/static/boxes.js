@@ -109,8 +109,8 @@ export function boxTool(radiograph, changed) {
       else if (event.ctrlKey || event.metaKey) return false;
       else if (event.key === "Enter") {
         const { width, height } = radiograph.canvas.getBoundingClientRect();
-        const { scale, dx, dy } = radiograph.transform(width, height);
-        const spot = (share) => [(share * width - dx) / scale, (share * height - dy) / scale];
+        const { scale, across, dx, dy } = radiograph.transform(width, height);
+        const spot = (share) => [(share * width - dx) / across, (share * height - dy) / scale];
         act(() => { at = boxes.push(between(spot(0.4), spot(0.6), own)) - 1; });
       } else if (at < 0) {
         if (event.key !== "Escape") return false;

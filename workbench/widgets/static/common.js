@@ -282,6 +282,7 @@ function fitted(root) {
 // Pixels in height that are there for an app; 0 where only its own content decides, as in a frame
 // that grows with it.
 function roomOf(root) {
+  if (document.fullscreenElement === root) return window.innerHeight;
   const lab = root.closest(".jp-WindowedPanel-outer");
   if (lab) return lab.clientHeight - 24;
   if (window.parent !== window) return 0;

@@ -12,7 +12,7 @@ export function controlsOf(view) {
       (value) => view.set({ method: value, layer: null, head: null }, true)),
     second: menu("Second map", [{ value: "", label: "none" },
       ...methods.map((m) => ({ value: m.name, label: caution(m) }))], settings.second,
-      async (value) => { view.set({ second: value }, false, false); await view.buildPanels(); view.update(true); }),
+      async (value) => { view.set({ second: value, ...(value ? { lateral: false } : {}) }, false, false); await view.buildPanels(); view.update(true); }),
     layer: menu("Layer", [], "", (value) => view.set({ layer: value === "" ? null : Number(value) }, true)),
     head: menu("Head", [], "", (value) => view.set({ head: value === "" ? null : Number(value) }, true)),
     sign: menu("Sign", [{ value: "both", label: "for and against" }, { value: "for", label: "for" },
@@ -30,8 +30,11 @@ export function controlsOf(view) {
     overlay: toggle("Map", settings.overlay, set("overlay"), { title: "Map on or off (o)" }),
     smooth: toggle("Smooth", settings.smooth, set("smooth"), { title: "Smooth, or patches as they are (s)" }),
     truth: toggle("Truth", settings.truth, set("truth"), { title: "Outline what was drawn (t)", hidden: !truth }),
+    lateral: toggle("Lateral", settings.lateral, (value) => view.showLateral(value), {
+      title: "The same chest from the side, its truth linked", hidden: !view.lateral || (view.frozen && !view.lateral.lines) }),
     model: toggle("Model\u2019s view", view.view.model, setView("model"), { title: "What the model sees, or the whole image (v)" }),
     invert: toggle("Invert", view.view.invert, setView("invert"), { title: "Invert the image (i)" }),
+    flip: toggle("Flip", view.view.flip, setView("flip"), { title: "Left for right (h)" }),
     hand: toggle("Pan", view.view.hand, setView("hand"), { title: "Drag moves the image" }),
   };
   return { menus, toggles, opacity };

@@ -2,6 +2,7 @@
 // Does not know what is judged.
 import { button, make, put, replace, toggle } from "./common.js";
 import { boxTool } from "./boxes.js";
+import { imageTools } from "./imagetools.js";
 import { Radiograph } from "./radiograph.js";
 
 // A radiograph with buttons and boxes; `show(promise)` fills it, and says why where there is none. `drew`
@@ -9,11 +10,13 @@ import { Radiograph } from "./radiograph.js";
 export function radiographPane(app, drew) {
   const radiograph = new Radiograph({ label: "Radiograph", changed: (grey) => { radiograph.redraw(grey); marked(); } });
   const invert = toggle("Invert", false, (on) => { radiograph.view.invert = on; radiograph.redraw(true); }, { title: "Black for white (i)" });
+  const flip = toggle("Flip", false, () => radiograph.flip(), { title: "Left for right (h)" });
   const hand = toggle("Pan", false, (on) => { radiograph.view.hand = on; }, { title: "Drag moves the image, not its window (m)" });
-  const marked = () => { invert.set(radiograph.view.invert); hand.set(radiograph.view.hand); };
+  const marked = () => { invert.set(radiograph.view.invert); flip.set(radiograph.view.flip); hand.set(radiograph.view.hand); };
   const boxes = radiograph.tool = boxTool(radiograph, drew);
   const words = make("p", { class: "desk-noradiograph" });
-  const tools = make("div", { class: "desk-imagetools" }, radiograph.buttons(), invert.element, hand.element, boxes.toggle.element, boxes.list);
+  const tools = make("div", { class: "desk-imagetools" }, invert.element, flip.element, hand.element,
+    boxes.toggle.element, imageTools(radiograph), boxes.list);
   const element = make("div", { class: "desk-radiograph" }, radiograph.element, words, tools);
   let turn = 0;
   const none = (text) => { words.textContent = text; radiograph.element.hidden = true; tools.hidden = true; };

@@ -1,6 +1,8 @@
 // The explorer: radiographs and maps on the left, texts on the right, one choice of words for both.
 import { Front, button, bytesOf, frame, isTyping, keep, make, replace } from "./common.js";
 import { controlsOf } from "./controls.js";
+import { imageTools } from "./imagetools.js";
+import { Linked, besideOf } from "./linking.js";
 import { IMAGE_KEYS, startView } from "./radiograph.js";
 import { MapFinder } from "./mapfinder.js";
 import { Panel } from "./panel.js";
@@ -36,7 +38,7 @@ class ExplorerView {
     this.chosen = [];
     this.writing = 0;
     this.app.root.addEventListener("keydown", (event) => this.key(event));
-    this.app.root.addEventListener("wb-resized", () => this.panels.forEach((panel) => panel.radiograph.redraw()));
+    this.app.root.addEventListener("wb-resized", () => this.shown().forEach((panel) => panel.radiograph.redraw()));
     this.front.on("written", ({ revision }) => { if (!this.writing && revision > this.revision) this.refresh(); });
   }
 
@@ -44,7 +46,7 @@ class ExplorerView {
     this.closed = true;
     clearTimeout(this.timer);
     this.finder.close();
-    this.panels.forEach((panel) => panel.close());
+    this.shown().forEach((panel) => panel.close());
     this.front.close();
     this.app.close();
   }
@@ -69,6 +71,7 @@ class ExplorerView {
     this.sides = state.sides;
     this.settings = { ...state.settings };
     this.full = state.full;
+    this.lateral = state.lateral;
     this.tables = { one: bytesOf(state.tables.one), two: bytesOf(state.tables.two) };
     Object.assign(this.view, state.settings.view);
     this.contributions = this.sides.map(() => ({}));
@@ -93,7 +96,7 @@ class ExplorerView {
     const { menus, toggles, opacity } = controlsOf(this);
     Object.assign(this, { menus, toggles });
     const group = (label, ...parts) => make("div", { class: "wbx-group", role: "group", "aria-label": label }, parts);
-    this.zooming = make("div", { class: "wbx-zoom" });
+    this.zooming = make("div", { class: "wbx-zoom", role: "toolbar", "aria-label": "View" });
     this.radiographs = make("div", { class: "wbx-radiographs" });
     this.textColumn = make("div", { class: "wbx-text-column" });
     this.grid = make("div", { class: "wbx-grid" }, this.radiographs, this.textColumn);
@@ -107,7 +110,7 @@ class ExplorerView {
           group("Method", menus.method.field, menus.layer.field, menus.head.field, menus.sign.field, opacity.field,
             this.sides.length === 1 && menus.second.field)),
         make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Image" },
-          group("Image", Object.values(toggles).map(({ element }) => element), this.zooming))),
+          group("Image", Object.values(toggles).map(({ element }) => element)))),
       this.grid);
     this.texts = this.sides.map((side, at) => new Texts({
       side: at, name: side.name, facts: side, frozen: this.frozen,
@@ -128,20 +131,45 @@ class ExplorerView {
     return (this.sides.find(({ closed }) => !closed) ?? this.sides[0]).methods;
   }
 
-  // One radiograph, or two: two sides, or two methods of one side.
+  // Every radiograph on the page: those with maps, and the view from the side.
+  shown() { return this.beside ? [...this.panels, this.beside] : this.panels; }
+
+  async showLateral(on) {
+    this.set({ lateral: on, ...(on ? { second: "", truth: true } : {}) }, false, false);
+    try {
+      if (on && !this.lateral.lines) {
+        const asked = this.front.ask("lateral");
+        this.app.follow(asked, "Projecting the chest from the side");
+        this.lateral = await asked;
+      }
+      if (this.closed) return;
+      await this.buildPanels();
+      this.update();
+    } catch (error) { this.set({ lateral: false }, false, false); this.app.fail(error); }
+  }
+
+  // One radiograph, or two: two sides, two methods of one side, or two views of one chest.
   async buildPanels() {
     const { settings } = this;
+    const linked = settings.lateral && this.lateral?.lines;
     const wanted = this.sides.length > 1 ? [0, 1] : settings.second ? [0, 0] : [0];
-    this.panels.forEach((panel) => panel.close());
-    this.panels = wanted.map((side) => new Panel({
-      side, view: this.view, looks: () => ({ tables: this.tables, settings: this.settings }),
-      changed: (grey) => this.viewChanged(grey),
-    }));
-    replace(this.radiographs, this.panels.map(({ element }) => element));
-    replace(this.zooming, this.panels[0].radiograph.buttons());
-    this.grid.dataset.radiographs = String(wanted.length);
+    this.shown().forEach((panel) => panel.close());
+    const panel = (side, view) => new Panel({
+      side, view, looks: () => ({ tables: this.tables, settings: this.settings }), changed: (grey) => this.viewChanged(grey),
+    });
+    this.panels = wanted.map((side) => panel(side, this.view));
+    this.beside = linked ? panel(0, besideOf(this.view)) : null;
+    replace(this.radiographs, this.zooming, this.shown().map(({ element }) => element));
+    for (const { radiograph } of this.shown()) radiograph.whole = this.app.root;
+    replace(this.zooming, imageTools(this.panels[0].radiograph));
+    this.grid.dataset.radiographs = String(this.shown().length);
     this.grid.dataset.sides = String(this.sides.length);
-    await Promise.all(this.panels.map((panel, at) => panel.open(this.sides[panel.side], this.sides[panel.side].name)));
+    const opened = this.panels.map((one) => one.open(this.sides[one.side], linked ? "Frontal" : this.sides[one.side].name));
+    if (linked) opened.push(this.beside.open(this.lateral, "Lateral"));
+    await Promise.all(opened);
+    this.link = linked ? new Linked(this.shown(), this.lateral.lines) : null;
+    if (linked) this.beside.empty("Not read by the model. A place of one view lies on the line in the other.");
+    this.paintAll();
   }
 
   takeTexts(state) {
@@ -193,12 +221,17 @@ class ExplorerView {
     if (!update) return;
     if ("colour" in changes) { this.recolour(); return; }
     if ("method" in changes || "layer" in changes || "head" in changes) { this.fillLayers(); this.update(now); return; }
-    this.panels.forEach((panel) => panel.paint());
+    this.paintAll();
+  }
+
+  paintAll() {
+    this.shown().forEach((panel) => panel.paint());
+    this.link?.write(this.settings.truth);
   }
 
   viewChanged(grey) {
-    for (const panel of this.panels) panel.radiograph.redraw(grey);
-    for (const name of ["model", "invert", "hand"]) this.toggles[name].set(this.view[name]);
+    for (const panel of this.shown()) panel.radiograph.redraw(grey);
+    for (const name of ["model", "invert", "flip", "hand"]) this.toggles[name].set(this.view[name]);
     this.remember();
   }
 
@@ -344,12 +377,12 @@ class ExplorerView {
   }
 
   async savePicture() {
-    const canvas = pictureOf(this.panels, this.app.root.querySelector(".wb-notice")?.textContent ?? "");
+    const canvas = pictureOf(this.shown(), this.app.root.querySelector(".wb-notice")?.textContent ?? "");
     canvas.toBlob((blob) => blob && keep(this.fileName("png"), blob, "image/png"), "image/png");
   }
 
   saveDrawing() {
-    keep(this.fileName("svg"), svgOf(this.panels, this.app.root.querySelector(".wb-notice")?.textContent ?? ""), "image/svg+xml");
+    keep(this.fileName("svg"), svgOf(this.shown(), this.app.root.querySelector(".wb-notice")?.textContent ?? ""), "image/svg+xml");
   }
 
   async savePage() {

@@ -87,8 +87,9 @@ export class Panel {
   }
 
   point(x, y) {
+    this.linked?.(x, y);
     this.readout.textContent = "";
-    const box = this.facts?.seen.box;
+    const box = this.facts?.seen?.box;
     if (x === null || !box) return;
     const [u, v] = [(x - box[0]) / (box[2] - box[0]), (y - box[1]) / (box[3] - box[1])];
     const inside = u >= 0 && v >= 0 && u < 1 && v < 1;

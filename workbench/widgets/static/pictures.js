@@ -1,6 +1,7 @@
 // What is on the radiographs as one picture: PNG by a canvas, SVG with the outlines as lines.
 import { drawn, make, put } from "./common.js";
 import { scaleOf } from "./maps.js";
+import { MIRRORED } from "./radiograph.js";
 
 const SIDE = 900;
 const GAP = 24;
@@ -26,6 +27,7 @@ function layoutOf(panels, notice) {
     const name = panel.heading.hidden ? panel.facts.radiograph.source : panel.heading.textContent;
     const add = (text, font, colour) => { if (text) for (const line of wrap(text, font, SIDE)) lines.push({ line, font, colour }); };
     add(name, plain, "#565b63");
+    if (panel.radiograph.view.flip) add(MIRRORED, plain, "#5c3a00");
     if (panel.map) add(panel.said?.title ?? panel.map.title, bold, "#1b1b1b");
     if (panel.map) add(panel.said?.details, plain, "#565b63");
     if (panel.map) lines.push({ scale: scaleOf(panel.looks().tables, panel.map.signed) });
@@ -108,12 +110,12 @@ export function svgOf(panels, notice) {
 }
 
 function radiographDrawing(radiograph, x, height) {
-  const { scale, dx, dy } = radiograph.transform(SIDE, height);
-  const { box, crop } = radiograph.seen;
+  const { scale, across, dx, dy } = radiograph.transform(SIDE, height);
+  const { box, crop } = radiograph.seen ?? {};
   const at = (edges) => ({ x: edges[0], y: edges[1], width: edges[2] - edges[0], height: edges[3] - edges[1], preserveAspectRatio: "none" });
   const picture = (canvas, edges, more = {}) => drawn("image", { href: canvas.toDataURL("image/png"), ...at(edges), ...more });
   const { model } = radiograph.view;
-  const inside = drawn("g", { transform: `translate(${dx} ${dy}) scale(${scale})` },
+  const inside = drawn("g", { transform: `translate(${dx} ${dy}) scale(${across} ${scale})` },
     model ? picture(radiograph.grey("square"), box) : picture(radiograph.grey("values"), [0, 0, radiograph.radiograph.width, radiograph.radiograph.height]),
     radiograph.overlay && picture(radiograph.overlay.canvas, box, { opacity: radiograph.opacity, style: radiograph.overlay.smooth ? "" : "image-rendering: pixelated" }),
     !model && radiograph.view.crop && radiograph.cropped && drawn("rect", { ...at(crop), fill: "none", stroke: "#ffb347", "stroke-width": 2 / scale,

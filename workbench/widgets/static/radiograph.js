@@ -1,12 +1,19 @@
-// A radiograph on a canvas: window and level, zoom, pan, invert, the model's view, a map over it and
+// A radiograph on a canvas: window and level, zoom, pan, flip, invert, the model's view, a map over it and
 // outlines. Coordinates are pixels of the original file; what the model saw is a box in them.
-import { alone, bytesOf, clamp, make, button } from "./common.js";
+import { alone, bytesOf, clamp, make } from "./common.js";
+import { paintMark, paintNames, paintOutline } from "./outlines.js";
 import { swallow, wheelFactor, withoutMenu } from "./pointer.js";
 
 // What several radiographs share: where one looks and how bright it is. Middle in shares of the radiograph.
 export function startView() {
-  return { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1, invert: false, model: false, crop: true, hand: false };
+  return { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1, preset: "", flip: false, invert: false, model: false, crop: true, hand: false };
 }
+
+// Darkest and brightest grey that a preset shows, in shares of the pixels that are not black. Radiographs
+// have no units such as HU: a preset follows the grey levels of each image.
+export const PRESETS = { lung: [0.01, 0.72], mediastinum: [0.45, 0.998], bone: [0.25, 0.97] };
+
+export const MIRRORED = "\u26a0 Mirrored: left and right are swapped";
 
 // radiograph.show({png, bits, width, height}, {png, box: [left, top, right, bottom]}) draws a radiograph.
 export class Radiograph {
@@ -18,9 +25,15 @@ export class Radiograph {
     this.tool = null; // takes drags and keys first: {on, start(point), move(point), end(), key(event)}
     this.opacity = 0.6;
     this.outlines = [];
+    this.lit = null; // the name of an outline before the others
+    this.marks = []; // lines over the image: [x, y, x, y]
     this.canvas = make("canvas", { class: "wbf-canvas", width: 0, height: 0, tabindex: 0, role: "img", "aria-label": label });
     this.element = make("div", { class: "wbf" }, make("div", { class: "wbf-stage", "data-jp-suppress-context-menu": true }, this.canvas));
     this.stage = this.element.firstChild;
+    this.told = make("div", { class: "wbf-told", role: "status" });
+    this.stage.append(this.told);
+    this.whole = this.element; // what fills the screen
+    this.redrawn = () => {}; // for tools that show the state of the view
     this.tables = {};
     this.waiting = false;
     this.listen();
@@ -50,6 +63,7 @@ export class Radiograph {
   // Draws again at the next frame, however often it is asked.
   redraw(grey = false) {
     this.stale ||= grey;
+    this.redrawn();
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => { this.waiting = false; this.draw(); });
@@ -62,7 +76,17 @@ export class Radiograph {
     const width = Math.max(1, Math.round(this.stage.clientWidth * ratio));
     const height = Math.max(1, Math.round(this.stage.clientHeight * ratio));
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    this.tell(Math.abs(this.transform(width, height).scale - 1) < 1e-6);
     this.paint(this.canvas.getContext("2d"), width, height, { line: ratio });
+  }
+
+  // What must not be overlooked about the view, over the image.
+  tell(whole) {
+    const { values, radiograph, view } = this;
+    const text = [view.flip && MIRRORED,
+      whole && values.width < radiograph.width && `1:1, from a picture of ${values.width} instead of ${radiograph.width} pixels`];
+    const told = text.filter(Boolean).join("; ");
+    if (this.told.textContent !== told) this.told.textContent = told;
   }
 
   // The part of the radiograph that is looked at before any zoom.
@@ -71,22 +95,23 @@ export class Radiograph {
     return this.view.model && this.seen ? this.seen.box : whole;
   }
 
-  // Radiograph pixels to canvas pixels: canvas = radiograph * scale + shift.
+  // Radiograph pixels to canvas pixels: canvas = radiograph * scale + shift, sideways by `across`.
   transform(width, height, view = this.view) {
     const [left, top, right, bottom] = this.extent();
     const scale = Math.min(width / (right - left), height / (bottom - top)) * view.zoom;
     const x = left + view.x * (right - left);
     const y = top + view.y * (bottom - top);
-    return { scale, dx: width / 2 - x * scale, dy: height / 2 - y * scale };
+    const across = view.flip ? -scale : scale;
+    return { scale, across, dx: width / 2 - x * across, dy: height / 2 - y * scale };
   }
 
   paint(context, width, height, { view = this.view, line = 1, font = 15 } = {}) {
-    const { scale, dx, dy } = this.transform(width, height, view);
+    const { scale, across, dx, dy } = this.transform(width, height, view);
     context.save();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);
-    context.setTransform(scale, 0, 0, scale, dx, dy);
+    context.setTransform(across, 0, 0, scale, dx, dy);
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
     const { model } = this.view;
@@ -101,9 +126,10 @@ export class Radiograph {
       context.globalAlpha = 1;
     }
     if (!model && this.view.crop) this.paintCrop(context, scale, line);
-    for (const outline of this.outlines) this.paintOutline(context, outline, scale, line);
+    for (const outline of this.outlines) paintOutline(context, outline, this.lit, scale, line);
+    for (const mark of this.marks) paintMark(context, mark, scale, line);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    this.paintNames(context, { scale, dx, dy }, width, height, font * line);
+    paintNames(context, this.outlines, { scale, across, dx, dy }, width, height, font * line);
     context.restore();
   }
 
@@ -131,58 +157,29 @@ export class Radiograph {
     context.setLineDash([]);
   }
 
-  paintOutline(context, { paths, colour }, scale, line) {
-    for (const [style, width] of [["rgba(0, 0, 0, .7)", 4.4], [colour, 2.2]]) {
-      context.strokeStyle = style;
-      context.lineWidth = width * line / scale;
-      context.lineJoin = "round";
-      for (const path of paths) {
-        context.beginPath();
-        for (let at = 0; at < path.length; at += 2) context.lineTo(path[at], path[at + 1]);
-        context.stroke();
-      }
-    }
-  }
-
-  // Writes the name of each outline beside it: above or below, where it covers no other.
-  paintNames(context, { scale, dx, dy }, width, height, size) {
-    context.font = `600 ${size}px system-ui, sans-serif`;
-    context.textBaseline = "top";
-    const boxes = this.outlines.map(({ paths }) => boxOf(paths, scale, dx, dy));
-    const taken = [];
-    this.outlines.forEach(({ colour, name }, at) => {
-      const box = boxes[at];
-      if (!box) return;
-      const [wide, high] = [context.measureText(name).width + 8, size * 1.4];
-      const places = [[box[0], box[1] - high - 4], [box[0], box[3] + 4], [box[0] - wide - 4, box[1]], [box[2] + 4, box[1]]]
-        .map(([x, y]) => [clamp(x, 0, Math.max(0, width - wide)), clamp(y, 0, Math.max(0, height - high))])
-        .map(([x, y]) => [x, y, x + wide, y + high]);
-      const others = boxes.filter((other, number) => other && number !== at);
-      const free = (place) => ![...others, ...taken].some((other) => overlap(place, other));
-      const place = places.find(free) ?? places.find((one) => !taken.some((other) => overlap(one, other))) ?? places[0];
-      taken.push(place);
-      context.fillStyle = "rgba(0, 0, 0, .7)";
-      context.fillRect(place[0], place[1], wide, high);
-      context.fillStyle = colour;
-      context.fillText(name, place[0] + 4, place[1] + 0.2 * size);
-    });
-  }
-
   // The radiograph, or what the model sees, as grey at the present window; made once per window.
   grey(which) {
-    return this.tables[which] ??= greyCanvas(this[which], this.view);
+    return this.tables[which] ??= greyCanvas(this[which], { ...this.window(), invert: this.view.invert });
+  }
+
+  // Middle and width of the grey levels that are shown: those of the view, or of its preset for this image.
+  window() {
+    const { centre, width, preset } = this.view;
+    if (!PRESETS[preset] || !this.values) return { centre, width };
+    const [low, high] = PRESETS[preset].map((share) => greyAt(this.values, share));
+    return { centre: (low + high) / 2, width: Math.max(0.02, high - low) };
   }
 
   // (x, y) of a mouse event in radiograph pixels.
   point(event) {
     const box = this.canvas.getBoundingClientRect();
-    const { scale, dx, dy } = this.transform(box.width, box.height);
-    return [(event.clientX - box.left - dx) / scale, (event.clientY - box.top - dy) / scale];
+    const { scale, across, dx, dy } = this.transform(box.width, box.height);
+    return [(event.clientX - box.left - dx) / across, (event.clientY - box.top - dy) / scale];
   }
 
   zoomBy(factor, x = null, y = null) {
     const { view } = this;
-    const next = clamp(view.zoom * factor, 1, 24);
+    const next = clamp(view.zoom * factor, Math.min(1, view.zoom), 24);
     if (x !== null) { // what is under the pointer stays there
       const [left, top, right, bottom] = this.extent();
       const [u, v] = [(x - left) / (right - left), (y - top) / (bottom - top)];
@@ -196,10 +193,10 @@ export class Radiograph {
   // Moves by canvas pixels of the page; the middle stays on the radiograph.
   move(right, down) {
     const box = this.canvas.getBoundingClientRect();
-    const { scale } = this.transform(Math.max(1, box.width), Math.max(1, box.height));
+    const { scale, across } = this.transform(Math.max(1, box.width), Math.max(1, box.height));
     const [left, top, far, bottom] = this.extent();
-    const margin = 0.5 / this.view.zoom;
-    this.view.x = clamp(this.view.x - right / scale / (far - left), margin, 1 - margin);
+    const margin = Math.min(0.5, 0.5 / this.view.zoom);
+    this.view.x = clamp(this.view.x - right / across / (far - left), margin, 1 - margin);
     this.view.y = clamp(this.view.y - down / scale / (bottom - top), margin, 1 - margin);
     this.changed(false);
   }
@@ -207,10 +204,37 @@ export class Radiograph {
   brighten(centre, width) {
     this.view.centre = clamp(centre, -0.5, 1.5);
     this.view.width = clamp(width, 0.02, 3);
+    this.view.preset = "";
     this.changed(true);
   }
 
-  // Everything that tools change: zoom, place, window, level, invert, the model's view, what a drag does.
+  preset(name) { Object.assign(this.view, { centre: 0.5, width: 1, preset: name }); this.changed(true); }
+
+  nextPreset(step) {
+    const names = ["", ...Object.keys(PRESETS)];
+    this.preset(names[(names.indexOf(this.view.preset) + step + names.length) % names.length]);
+  }
+
+  flip() { this.view.flip = !this.view.flip; this.changed(false); }
+
+  fit() { Object.assign(this.view, { zoom: 1, x: 0.5, y: 0.5 }); this.changed(false); }
+
+  // One pixel of the image on one of the screen; once more fits it again.
+  pixels() {
+    const { width, height } = this.canvas;
+    const { scale } = this.transform(width, height);
+    if (Math.abs(scale - 1) < 1e-6) { this.fit(); return; }
+    this.view.zoom = this.view.zoom / scale;
+    this.move(0, 0);
+  }
+
+  // Fills the screen; once more, or Esc, ends it. A page that may not do so stays as it is.
+  fill() {
+    const asked = document.fullscreenElement ? document.exitFullscreen() : this.whole.requestFullscreen();
+    asked.catch(() => {});
+  }
+
+  // Everything that tools change: zoom, place, window, level, flip, invert, the model's view, what a drag does.
   reset() {
     Object.assign(this.view, startView(), { crop: this.view.crop });
     this.changed(true);
@@ -227,7 +251,7 @@ export class Radiograph {
       const hand = view.hand || event.shiftKey || event.button === 1 || event.button === 2;
       if (event.button === 2) withoutMenu();
       if (!hand && this.values && this.tool?.on) { this.tool.start(this.point(event)); drag = { tool: true }; return; }
-      drag = { x: event.clientX, y: event.clientY, hand, centre: view.centre, width: view.width };
+      drag = { x: event.clientX, y: event.clientY, hand, ...this.window() };
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!this.values) return;
@@ -244,7 +268,7 @@ export class Radiograph {
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(name, end);
     canvas.addEventListener("pointerleave", () => this.pointed(null, null));
     stage.addEventListener("contextmenu", swallow);
-    canvas.addEventListener("dblclick", () => { if (!this.tool?.on) this.reset(); });
+    canvas.addEventListener("dblclick", () => { if (!this.tool?.on) this.fit(); });
     stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => { if (!this.tool?.key(event)) this.key(event); });
   }
@@ -254,21 +278,24 @@ export class Radiograph {
   wheel(event) {
     const own = event.ctrlKey || alone() || document.activeElement === this.canvas;
     const factor = wheelFactor(event);
-    if (!this.values || !own || (factor < 1 && this.view.zoom === 1 && !event.ctrlKey)) return;
+    if (!this.values || !own || (factor < 1 && this.view.zoom <= 1 && !event.ctrlKey)) return;
     event.preventDefault();
     this.zoomBy(factor, ...this.point(event));
   }
 
   key(event) {
     const step = 40;
+    const { centre, width } = this.window();
     const acts = {
       "+": () => this.zoomBy(1.25), "=": () => this.zoomBy(1.25), "-": () => this.zoomBy(0.8), "0": () => this.reset(),
       ArrowLeft: () => this.move(step, 0), ArrowRight: () => this.move(-step, 0),
       ArrowUp: () => this.move(0, step), ArrowDown: () => this.move(0, -step),
-      "[": () => this.brighten(this.view.centre, this.view.width * 0.85),
-      "]": () => this.brighten(this.view.centre, this.view.width / 0.85),
-      ",": () => this.brighten(this.view.centre + 0.04, this.view.width),
-      ".": () => this.brighten(this.view.centre - 0.04, this.view.width),
+      "[": () => this.brighten(centre, width * 0.85),
+      "]": () => this.brighten(centre, width / 0.85),
+      ",": () => this.brighten(centre + 0.04, width),
+      ".": () => this.brighten(centre - 0.04, width),
+      w: () => this.nextPreset(1), W: () => this.nextPreset(-1),
+      h: () => this.flip(), p: () => this.pixels(), l: () => this.fill(),
     };
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !acts[event.key] || !this.values) return;
     event.preventDefault();
@@ -277,27 +304,6 @@ export class Radiograph {
 
   // Keys that mean the radiograph wherever they are pressed: all but the arrows.
   shortcut(event) { if (!event.key.startsWith("Arrow")) this.key(event); }
-
-  // Buttons for those who do not drag.
-  buttons() {
-    return [
-      button("\u2212", () => this.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }),
-      button("+", () => this.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+)" }),
-      button("\u21ba", () => this.reset(), { "aria-label": "Reset the image", title: "Reset zoom, window, invert and view (0)" }),
-    ];
-  }
-}
-
-// [left, top, right, bottom] of paths on the canvas; null for none.
-function boxOf(paths, scale, dx, dy) {
-  const xs = paths.flatMap((path) => path.filter((_, at) => at % 2 === 0));
-  const ys = paths.flatMap((path) => path.filter((_, at) => at % 2 === 1));
-  if (!xs.length) return null;
-  return [Math.min(...xs) * scale + dx, Math.min(...ys) * scale + dy, Math.max(...xs) * scale + dx, Math.max(...ys) * scale + dy];
-}
-
-function overlap([left, top, right, bottom], [x, y, far, low]) {
-  return left < far && x < right && top < low && y < bottom;
 }
 
 export const IMAGE_KEYS = [
@@ -306,6 +312,9 @@ export const IMAGE_KEYS = [
   ["[  ]  ,  .", "narrower or wider window, brighter, darker"],
   ["drag", "window (sideways) and level (up and down); with Shift, Pan or the right button, move"],
   ["wheel", "zoom about the pointer; in a notebook with Ctrl, or once the image has been clicked"],
+  ["double click", "fit the image, its window stays"],
+  ["w  W", "next, previous window: full, lung, mediastinum, bone"],
+  ["h  p  l", "flip left and right; pixels 1:1 and back; full screen"],
 ];
 
 // PNG to grey levels in [0, 1 .. top]: 8 bit, or 16 bit as high byte (red) and low byte (green).
@@ -321,6 +330,20 @@ async function radiographValues({ png, bits }) {
     levels[at] = bits > 8 ? data[4 * at] * 256 + data[4 * at + 1] : data[4 * at];
   }
   return { levels, width: picture.width, height: picture.height, top: bits > 8 ? 65535 : 255 };
+}
+
+// The grey level, 0 to 1, below which a share of the pixels lies that are not black.
+function greyAt(values, share) {
+  const { levels, top } = values;
+  if (!values.below) {
+    const counts = new Float64Array(top + 1);
+    for (const level of levels) counts[level] += 1;
+    counts[0] = 0;
+    for (let level = 1; level <= top; level += 1) counts[level] += counts[level - 1];
+    values.below = counts;
+  }
+  const wanted = share * values.below[top];
+  return values.below.findIndex((count) => count >= wanted) / top;
 }
 
 function greyCanvas({ levels, width, height, top }, { centre, width: window_, invert }) {
