@@ -53,10 +53,11 @@ def test_a_ball_has_the_line_integral_size_and_place_of_geometry(view, middle):
 
 @pytest.mark.parametrize("seed", [5, 11, 12])
 def test_a_place_of_one_view_lies_on_its_line_in_the_other(seed):
-    front = wb.phantom(seed, domain="ct", findings=["nodule"], size=SIZE)
+    asked = {"domain": "ct", "findings": ["nodule"], "size": SIZE}
+    front = wb.phantom(seed, **asked)
     side, (lesion,), facts = front.seen_from("LATERAL"), front.lesions, front.scene.anatomy
-    assert np.array_equal(side.image.pixels, wb.phantom(
-        seed, domain="ct", findings=["nodule"], size=SIZE, view="LATERAL").image.pixels)  # fmt: skip
+    drawn = wb.phantom(seed, view="LATERAL", **asked)
+    assert np.array_equal(side.image.pixels, drawn.image.pixels)
     volume = chest()
     shape = with_ratio(facts["shape"], volume, facts["beam"], facts["ratio"])
     middle = shape.to_chest(np.array(list(lesion.params["middle"].values())), volume)
@@ -66,7 +67,7 @@ def test_a_place_of_one_view_lies_on_its_line_in_the_other(seed):
         (one, two, front.lines_in(side)), (two, one, side.lines_in(front)),
     ]:  # fmt: skip
         assert distance(lines, here, there) < 1e-6  # of the middle of the lesion, pixels
-    seen = [np.argwhere(drawn.masks["nodule"]).mean(0)[::-1] + 0.5 for drawn in (front, side)]
+    seen = [np.argwhere(one.masks["nodule"]).mean(0)[::-1] + 0.5 for one in (front, side)]
     assert distance(front.lines_in(side), *seen) < 1.5  # of what is outlined
 
 

@@ -231,7 +231,7 @@ def test_reset_and_the_next_image_take_invert_back_in_the_reader_study(bare, tmp
     )
 
 
-# --- window, flip, pixels, full screen --------------------------------------------------------------
+# --- window, flip, pixels, full screen ------------------------------------------------------------
 
 #: Grey along the middle row of the radiograph.
 ROW = """() => { const canvas = document.querySelector(".wbf-canvas");

@@ -1,4 +1,4 @@
-"""A CT phantom from two sides on one page: lesions and places of one view are found in the other."""
+"""A CT phantom from two sides: lesions and places of one view are found in the other."""
 
 from __future__ import annotations
 

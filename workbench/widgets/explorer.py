@@ -188,7 +188,7 @@ class Explorer(Front):
         }
 
     def _lateral(self) -> dict[str, Any] | None:
-        """Return the view from the side, {} where it was not asked for, None where there is none."""
+        """Return the view from the side, {} where nobody asked for it, None where there is none."""
         if len(self.sides) > 1 or self.sides[0].upright is None:
             return None
         return self.sides[0].lateral if self.settings["lateral"] else {}

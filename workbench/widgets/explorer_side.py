@@ -226,10 +226,11 @@ class Side:
 
 
 def lateral_of(front: Phantom) -> dict[str, Any]:
-    """Return a CT phantom from the side, its truth, and the lines of `Phantom.lines_in`, both ways."""
+    """Return a CT phantom from the side, its truth, and `Phantom.lines_in`, there and back."""
     side = front.seen_from("LATERAL")
     return {
-        "radiograph": radiograph_of(side.image),
+        "radiograph": radiograph_of(side.image)
+        | {"source": f"{side.image.contract.source}, lateral"},
         "truth": outlines_of(side.masks),
         "lines": [front.lines_in(side).tolist(), side.lines_in(front).tolist()],
     }

@@ -14,6 +14,7 @@ export function imageTools(radiograph) {
     (name) => { if (name !== "own") radiograph.preset(name); });
   const percent = (label, name, limits) => {
     const input = make("input", { type: "number", class: "wbf-number", step: 1, min: 100 * limits[0], max: 100 * limits[1], on: { change: () => {
+      if (input.value === "") { radiograph.redrawn(); return; }
       const shown = { ...radiograph.window(), [name]: clamp(Number(input.value) / 100, ...limits) };
       radiograph.brighten(shown.centre, shown.width);
     } } });

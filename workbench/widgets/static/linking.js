@@ -12,7 +12,11 @@ export class Linked {
     this.chips = [];
     panels.forEach((panel, at) => {
       panel.linked = (x, y) => this.point(at, x, y);
-      panel.radiograph.canvas.addEventListener("click", () => this.keep(this.under));
+      let down = [0, 0]; // a drag that ends on a lesion is no click
+      panel.radiograph.canvas.addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; });
+      panel.radiograph.canvas.addEventListener("click", (event) => {
+        if (Math.hypot(event.clientX - down[0], event.clientY - down[1]) < 4) this.keep(this.under);
+      });
     });
   }
 
@@ -96,6 +100,10 @@ export function besideOf(view) {
   const margin = () => Math.min(0.5, 0.5 / view.zoom);
   return new Proxy(view, {
     get: (shared, name) => (name === "x" ? clamp(x, margin(), 1 - margin()) : name === "model" ? false : shared[name]),
-    set: (shared, name, value) => { if (name === "x") x = value; else shared[name] = value; return true; },
+    set: (shared, name, value) => {
+      if (name === "x") x = value; else shared[name] = value;
+      if (name === "zoom") shared.x = clamp(shared.x, margin(), 1 - margin());
+      return true;
+    },
   });
 }
