@@ -130,8 +130,9 @@ class Phantom:
         from workbench.phantom.ct.projection import matching_lines  # with torch
         from workbench.phantom.ct.volume import chest
 
-        beams = [replace(one.scene.anatomy["beam"], view=one.scene.view) for one in (self, other)]
-        return matching_lines(chest(), *beams, self.image.size[0])
+        here, there = (one.scene for one in (self, other))
+        first, second = (replace(one.anatomy["beam"], view=one.view) for one in (here, there))
+        return matching_lines(chest(), first, second, self.image.size[0])
 
     def without(self, finding: str) -> Phantom:
         """Return the same chest drawn again without one finding.

@@ -53,8 +53,9 @@ class Side:
         self.model = model
         self.image = as_radiograph(image)
         #: The phantom that can be shown from the side too.
-        upright = isinstance(image, Phantom) and (image.domain, image.scene.view) == (CT, "PA")
-        self.upright = image if upright else None
+        self.upright: Phantom | None = None
+        if isinstance(image, Phantom) and (image.domain, image.scene.view) == (CT, "PA"):
+            self.upright = image
         self.masks = dict(getattr(image, "masks", None) or {})
         if isinstance(image, (str, os.PathLike)):
             self.masks = masks_beside(image, self.image)
@@ -228,9 +229,9 @@ class Side:
 def lateral_of(front: Phantom) -> dict[str, Any]:
     """Return a CT phantom from the side, its truth, and `Phantom.lines_in`, there and back."""
     side = front.seen_from("LATERAL")
+    name = f"{side.image.contract.source}, lateral"
     return {
-        "radiograph": radiograph_of(side.image)
-        | {"source": f"{side.image.contract.source}, lateral"},
+        "radiograph": radiograph_of(side.image) | {"source": name},
         "truth": outlines_of(side.masks),
         "lines": [front.lines_in(side).tolist(), side.lines_in(front).tolist()],
     }
