@@ -39,3 +39,9 @@ export function controlsOf(view) {
   };
   return { menus, toggles, opacity };
 }
+
+// The name that follows, or with step -1 comes before; round the end.
+export function nextOf(names, now, step) {
+  const at = names.indexOf(now);
+  return names[(at < 0 ? (step > 0 ? 0 : names.length - 1) : at + step + names.length) % names.length];
+}

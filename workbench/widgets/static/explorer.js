@@ -1,6 +1,6 @@
 // The explorer: radiographs and maps on the left, texts on the right, one choice of words for both.
 import { Front, button, bytesOf, frame, isTyping, keep, make, replace } from "./common.js";
-import { controlsOf } from "./controls.js";
+import { controlsOf, nextOf } from "./controls.js";
 import { imageTools } from "./imagetools.js";
 import { Linked, besideOf } from "./linking.js";
 import { IMAGE_KEYS, startView } from "./radiograph.js";
@@ -168,7 +168,6 @@ class ExplorerView {
     if (linked) opened.push(this.beside.open(this.lateral, "Lateral"));
     await Promise.all(opened);
     this.link = linked ? new Linked(this.shown(), this.lateral.lines) : null;
-    if (linked) this.beside.empty("Not read by the model. A place of one view lies on the line in the other.");
     this.paintAll();
   }
 
@@ -390,11 +389,6 @@ class ExplorerView {
     this.app.follow(asked, "Writing the page");
     try { keep(this.fileName("html"), (await asked).html, "text/html"); } catch (error) { this.app.fail(error); }
   }
-}
-
-function nextOf(names, now, step) {
-  const at = names.indexOf(now);
-  return names[(at < 0 ? (step > 0 ? 0 : names.length - 1) : at + step + names.length) % names.length];
 }
 
 export function render({ model, el }) {

@@ -10,6 +10,7 @@ export class Linked {
     this.lines = lines;
     this.kept = null; // the lesion that was clicked
     this.chips = [];
+    panels[1].empty("Not read by the model. A place of one view lies on the line in the other.");
     panels.forEach((panel, at) => {
       panel.linked = (x, y) => this.point(at, x, y);
       let down = [0, 0]; // a drag that ends on a lesion is no click
