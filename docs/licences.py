@@ -35,6 +35,7 @@ SPELLINGS = {
     "apache 2.0 license": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
+    "bsd": "BSD-3-Clause",
     "bsd license": "BSD-3-Clause",
     "3-clause bsd license": "BSD-3-Clause",
     "isc license (iscl)": "ISC",
@@ -43,9 +44,10 @@ SPELLINGS = {
     "python software foundation license": "PSF-2.0",
 }
 #: What a package brings, where its own words name more: the one file of docutils under the GPL, for
-#: Emacs, is not in its wheel.
+#: Emacs, is not in its wheel. The wheel of mlcroissant states nothing; its repository does.
 CORRECTED = {
     "docutils": "0BSD AND BSD-2-Clause AND BSD-3-Clause AND LicenseRef-Public-Domain",
+    "mlcroissant": "Apache-2.0",
 }
 #: Licences that ask for nothing but notices; MPL-2.0 asks for changes to its own files as well.
 ALLOWED = frozenset(
