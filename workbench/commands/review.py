@@ -25,6 +25,7 @@ EXPORTED = (
     "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
     "reviewed rows of the manifest with corrected labels, for fine-tuning"
 )
+DICOM_SR = "DICOM structured reports instead (and images that are none yet), in the folder --out"
 SEED = given("--seed N", "of the bootstrap (0)", default=0)
 ACTIONS = shared.Actions()
 
@@ -115,19 +116,30 @@ def _agreement(args: argparse.Namespace) -> int:
     "write verdicts, the corrected reference, or a manifest to train on",
     *OF_RUN,
     given("--what", EXPORTED, choices=("verdicts", "reference", "manifest"), default="verdicts"),
-    given("--out FILE", "a .csv or .parquet file", type=Path, required=True),
+    given("--dicom-sr", DICOM_SR, action="store_const", dest="what", const="dicom-sr"),
+    given("--out FILE", "a .csv or .parquet file; a folder for DICOM", type=Path, required=True),
     given("--provenance P", "of changed rows: the reviewers, e.g. radiologist", default="unknown"),
+    given("--root DIR", "folder of the images, for DICOM (that of the run)", type=Path),
+    given("--identified", "say in DICOM who the patient is, as its file does", action="store_true"),
 )
 def _export(args: argparse.Namespace) -> int:
     from workbench.data import load
-    from workbench.review import corrected_reference, open_annotations, queue
+    from workbench.review import corrected_reference, open_annotations, queue, save_dicom_sr
 
     if args.what == "manifest" and args.manifest is None:
         raise OptionError("--what manifest needs --manifest: its rows are what is exported")
+    if args.what != "dicom-sr" and (args.root or args.identified):
+        raise OptionError("root and identified belong to --dicom-sr; leave them out")
     notes = made = open_annotations(args.run)
     record: dict = {"what": args.what, "verdicts": len(notes), "out": args.out}
     if args.what != "verdicts":
-        opened = queue(args.run, progress=True, **chosen(args, "manifest task"))
+        opened = queue(args.run, progress=True, **chosen(args, "manifest task root"))
+    if args.what == "dicom-sr":
+        table = save_dicom_sr(opened, notes, args.out, identified=args.identified)
+        record |= {"files": len(table), "kinds": table["kind"].value_counts().to_dict()}
+        counted = ", ".join(f"{n:,} {kind}" for kind, n in record["kinds"].items())
+        return shared.answer(args, record, [counted, f"wrote {args.out}"])
+    if args.what != "verdicts":
         found = made = corrected_reference(opened, notes)
         record |= {"reviewed": int(found.reviewed.sum()), "changes": len(found.changes)}
     if args.what == "manifest":

@@ -5,6 +5,7 @@
     notes.add(queue.to_frame().iloc[0], verdict="reference wrong", reviewer="AB")
     wb.review.app("runs/first", reviewer="AB")       # or judge in the browser
     wb.review.corrected_reference(queue, notes).save("corrected.csv")
+    wb.review.save_dicom_sr(queue, notes, "sr")      # for a PACS
     study = wb.reader_study("runs/first", manifest="m.parquet", readers=["AB", "CD"], out="study")
     wb.review.StudyApp(study, reader="AB", images="m.parquet")      # grade in the browser
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.review.cases import ReviewCase as ReviewCase
     from workbench.review.corrections import CorrectedReference as CorrectedReference
     from workbench.review.corrections import corrected_reference as corrected_reference
+    from workbench.review.dicom_sr import save_dicom_sr as save_dicom_sr
     from workbench.review.error_queue import ErrorQueue as ErrorQueue
     from workbench.review.error_queue import queue as queue
     from workbench.review.kappa import Agreement as Agreement
