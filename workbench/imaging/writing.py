@@ -97,7 +97,7 @@ def secondary_capture(
     for keyword in ("SpecificCharacterSet", *_PERSON, *_IMAGE):
         setattr(made, keyword, header.get(keyword))
     made.SOPClassUID = SecondaryCaptureImageStorage
-    made.Modality, made.ConversionType = "OT", "WSD"
+    made.Modality, made.ConversionType, made.BodyPartExamined = "OT", "WSD", "CHEST"
     made.Manufacturer, made.SoftwareVersions = MAKER, __version__
     made.SeriesDescription = description[:64]
     made.SeriesNumber = made.InstanceNumber = "1"

@@ -16,6 +16,7 @@ Highdicom, J Digit Imaging 2022.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,8 @@ class _Case:
         image, captured = self._image()
         if captured is not None:
             yield _Document("image", "", captured)
-        when = min(item.time for item in items)
+        first = min(item.time for item in items)
+        when = self.queue.record.get("outcome", {}).get("finished", first)
         text, model = str(self.row["text"]), self._model.get("id", "model")
         content = _basic_text(text, _device(self._model), self._notice)
         yield _Document("report", model, self._basic(content, image, when, text, model))
@@ -171,19 +173,18 @@ class _Case:
         """Return the header of the image, and a capture of it where none can be referred to."""
         path = Root(self.queue.root or "").image(self.row["path"])
         upright = turned_upright(self.queue.record)
-        own = is_dicom(path) and not upright
         patient = str(self.row["patient_id"] or "")
-        about = {"key": self.key, "patient": patient, "identified": self.identified}
-        header = image_header(path, **about)
-        if own:
+        header = image_header(path, key=self.key, patient=patient, identified=self.identified)
+        if is_dicom(path) and not upright:
             return header, None
-        if is_dicom(path):
-            header.SeriesInstanceUID, header.SOPInstanceUID = (
-                uid(what, header.SOPInstanceUID, "upright") for what in ("series", "image")
-            )
         radiograph = load_radiograph(path, upright=upright)
         depth = np.uint8 if radiograph.contract.bits <= 8 else np.uint16
         pixels = np.round(radiograph.pixels * np.iinfo(depth).max).astype(depth)
+        drawn = (*self.key, header.PatientID, hashlib.sha256(pixels).hexdigest())
+        header.SeriesInstanceUID, header.SOPInstanceUID = (
+            uid("series", *drawn),
+            uid("image", *drawn),
+        )
         burned_in = radiograph.contract.burned_in
         captured = secondary_capture(
             pixels, header, description="Image as it was reviewed", burned_in=burned_in
@@ -227,16 +228,16 @@ class _Case:
         """Return what every document says of itself."""
         from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
-        time = datetime.fromisoformat(when)
+        time, of = datetime.fromisoformat(when), (*self.key, image.PatientID)
         own = CodingSchemeIdentificationItem(
             SCHEME, name="Review of reports", responsible_organization=MAKER
         )
         return {
             "evidence": [image],
             "content": content,
-            "series_instance_uid": uid("series", *self.key, kind, author),
+            "series_instance_uid": uid("series", *of, kind, author),
             "series_number": 1,
-            "sop_instance_uid": uid("document", *self.key, kind, author, when, *parts),
+            "sop_instance_uid": uid("document", *of, kind, author, when, *parts),
             "instance_number": 1,
             "manufacturer": MAKER,
             "manufacturer_model_name": MAKER,

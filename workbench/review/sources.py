@@ -15,7 +15,7 @@ from workbench._store import file_sha256, parse_json
 from workbench._tables import listed
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
-from workbench.data.frames import conform, map_unique, read_table
+from workbench.data.frames import conform, map_unique, read_table, report_texts
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, NOT_MENTIONED, SIDES
 from workbench.review.readings import CODE, FINDINGS, SIDE
@@ -210,9 +210,7 @@ def _references(frame: pd.DataFrame, root: Path | None, identity: str | None) ->
     renamed = {name: f"manifest {name}" if name in _OWN else name for name in unknown}
     facts = {name: _text(frame[name]) for name in FACTS}
     facts["age"] = pd.to_numeric(frame["age"], errors="coerce").astype("float64")
-    parts = frame[["report_findings", "report_impression"]].astype("string").fillna("")
-    report = (parts["report_findings"] + " " + parts["report_impression"]).str.strip()
-    report = report.mask(report == "")
+    report = report_texts(frame)
     facts["report"] = _text(report.fillna(frame["report"]) if "report" in frame else report)
     facts |= {new: frame[name].astype(object) for name, new in renamed.items()}
     codes = np.stack([_codes(frame[name]) for name in FINDINGS], axis=1)
