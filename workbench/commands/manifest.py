@@ -1,4 +1,4 @@
-"""`workbench manifest`: build, check, divide, freeze and verify manifests of data sets."""
+"""`workbench manifest`: build, check, divide, freeze and describe manifests of data sets."""
 
 from __future__ import annotations
 
@@ -145,6 +145,19 @@ def _verify(args: argparse.Namespace) -> int:
     found = verify(_loaded(args.file), args.cohort, root=args.root, show=True)
     said = [*found.problems, f"{'verified' if found.ok else 'differs'}: {found.digest}"]
     return shared.answer(args, found, said, good=found.ok)
+
+
+@ACTIONS.add(
+    "describe a manifest for data catalogues (Croissant, JSON-LD)",
+    FILE,
+    given("--out FILE.json", "the description; keep it beside FILE", type=Path, required=True),
+    given("--name NAME", "of the data set (the name of the file)"),
+)
+def _croissant(args: argparse.Namespace) -> int:
+    from workbench.data import save_croissant
+
+    save_croissant(args.file, args.out, name=args.name)
+    return shared.answer(args, chosen(args, "file out"), [f"wrote {args.out}"])
 
 
 @ACTIONS.add(

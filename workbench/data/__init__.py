@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.data.cohort import subset as subset
     from workbench.data.columns import COLUMNS as COLUMNS
     from workbench.data.columns import FINDING_COLUMNS as FINDING_COLUMNS
+    from workbench.data.croissant import save_croissant as save_croissant
     from workbench.data.download import label_files as label_files
     from workbench.data.freezing import Cohort as Cohort
     from workbench.data.freezing import Verification as Verification

@@ -72,6 +72,13 @@ def within_source(frame: pd.DataFrame, name: str) -> pd.Series:
     return source + "\x00" + frame[name].astype("string").fillna("")
 
 
+def report_texts(frame: pd.DataFrame) -> pd.Series:
+    """Return (n,) findings and impression of the reports of a manifest; missing without either."""
+    parts = frame[["report_findings", "report_impression"]].astype("string").fillna("")
+    report = (parts["report_findings"] + " " + parts["report_impression"]).str.strip()
+    return report.mask(report == "")
+
+
 def map_unique(
     values: pd.Series, function: Callable[..., object], *, missing: object = None
 ) -> np.ndarray:
