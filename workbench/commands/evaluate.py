@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--policy", "what is scored (joint-definite)", choices=POLICIES, default=POLICIES[0])
     option("--compare OTHER", others, type=Path, nargs="+", default=[])
     option("--out DIR", "write page, tables and figures", type=Path)
+    option("--pairs FILE", "write both texts of each id, as RadEval reads them", type=Path)
+    option("--model-card FILE", "write the run as a card of the Hugging Face hub", type=Path)
     option = partial(shared.option, parser.add_argument_group("columns and numbers"))
     option("--id-column I", "identifiers (default id)", default="id")
     option("--text-column C", "texts, where there are any (text)", default="text")
@@ -104,6 +106,11 @@ def run(args: argparse.Namespace) -> int:
         return examine_model(args)
     if args.manifest or args.root:
         args.parser.error("--manifest belongs to `evaluate model`; it may be --references here")
+    if args.model_card and not args.predictions.is_dir():
+        raise InputError(
+            f"{args.predictions}: --model-card describes a run; give --predictions the folder that "
+            "`workbench run --out` wrote"
+        )
     from workbench.evaluation.comparison import compare
     from workbench.evaluation.report_set import read_reports
     from workbench.evaluation.scorecard import score
@@ -125,11 +132,30 @@ def run(args: argparse.Namespace) -> int:
     files = {}
     if args.out:
         files = save_card(card, args.out, compared=compared, cards=tuple(others))
+    files |= _shared_files(args, systems[0], references, card)
     judged = _judged(args, systems[0], references)
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
     found["judged"] = [one.to_dict() for one in judged]
     found["files"] = sorted(path.as_posix() for path in files.values())
     return shared.answer(args, found, [*_lines(card, compared, files), *map(str, judged)])
+
+
+def _shared_files(
+    args: argparse.Namespace, predicted: ReportSet, expected: ReportSet, card: ScoreCard
+) -> dict[str, Path]:
+    """Write what --pairs and --model-card ask for; return name -> path."""
+    from workbench.data.frames import save_frame
+    from workbench.runs import model_card, report_pairs
+
+    files = {}
+    if args.pairs:
+        references = expected if expected.kind == "texts" else args.references
+        files["pairs"] = save_frame(report_pairs(predicted, references), args.pairs)
+    if args.model_card:
+        files["model card"] = args.model_card
+        args.model_card.parent.mkdir(parents=True, exist_ok=True)
+        args.model_card.write_text(model_card(args.predictions, card), encoding="utf-8")
+    return files
 
 
 def _judged(args: argparse.Namespace, predicted: ReportSet, expected: ReportSet) -> list[Judgement]:
@@ -205,4 +231,5 @@ def _lines(
     for warning in card.warnings:
         shared.note(f"note: {warning}")
     if files:
-        yield f"wrote {files['scorecard.html']} and {len(files) - 1} more files"
+        first, *others = files.values()
+        yield f"wrote {first}" + (f" and {len(others)} more files" if others else "")
