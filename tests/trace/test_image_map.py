@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from tests.privacy.planting import plain_dicom
 from workbench.errors import InputError
+from workbench.figures import maps
+from workbench.model.licence import NOT_CLINICAL
 from workbench.radiograph import InputContract, Radiograph, fit_geometry
 from workbench.trace import ImageMap
 
@@ -272,3 +278,40 @@ def test_html_stands_alone_and_is_escaped():
     assert re.fullmatch(r'<img alt="[^"<>]*" >', rest)
     assert "&lt;script&gt;" in rest and "http" not in rest
     assert pyplot.get_fignums() == []
+
+
+# ------------------------------------------------------------------ as DICOM
+
+
+def test_a_saved_map_says_in_its_pixels_that_it_is_not_for_clinical_use(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(maps, "FigureCanvasAgg", lambda f: drawn.append(f) or FigureCanvasAgg(f))
+    path = made(size=(60, 40)).save_dicom(tmp_path / "map.dcm")
+    (words,) = drawn[0].findobj(lambda one: "clinical" in getattr(one, "get_text", str)())
+    found = dcmread(path)
+    assert NOT_CLINICAL in words.get_text() and NOT_CLINICAL in found.SeriesDescription
+    height, width = found.Rows, found.Columns
+    box = words.get_window_extent()
+    assert 0 < box.x0 < box.x1 < width and 0 < box.y0 < box.y1 < height
+    inside = found.pixel_array[
+        int(height - box.y1) : int(height - box.y0), int(box.x0) : int(box.x1)
+    ]
+    assert inside.reshape(-1, 3).std(axis=0).min() > 5
+    assert found.SOPClassUID == SecondaryCaptureImageStorage and found.Modality == "OT"
+
+
+def test_a_saved_map_is_in_the_study_of_its_radiograph(tmp_path):
+    film = dcmread(plain_dicom(tmp_path / "film.dcm"))
+    film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(), generate_uid()
+    film.PatientName, film.PatientID = "Somebody^Jane", "4711"
+    film.save_as(tmp_path / "film.dcm")
+    source, out = tmp_path / "film.dcm", tmp_path / "map.dcm"
+    plain = dcmread(made(size=(60, 40)).save_dicom(out, source=source))
+    assert plain.StudyInstanceUID == film.StudyInstanceUID
+    assert film.SOPInstanceUID != plain.SOPInstanceUID and not plain.PatientName
+    assert b"Jane" not in out.read_bytes() and b"4711" not in out.read_bytes()
+    named = dcmread(made(size=(60, 40)).save_dicom(out, source=source, identified=True))
+    assert (named.PatientName, named.PatientID) == (film.PatientName, film.PatientID)
+    assert named.SOPInstanceUID != plain.SOPInstanceUID
+    with pytest.raises(InputError, match=r"map\.png: a DICOM file is written as \.dcm"):
+        made(size=(60, 40)).save_dicom(tmp_path / "map.png")

@@ -10,11 +10,12 @@ One case on one page: the image with its findings and a map, what was said, and 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
@@ -32,6 +33,7 @@ from workbench.figures.style import (
     GRID,
     INK,
     MUTED,
+    closed_figure,
     lines_within,
     new_axes,
     new_figure,
@@ -60,6 +62,16 @@ def two_way() -> ListedColormap:
     steps = np.linspace(-1, 1, 257)
     colours = np.where(steps[:, None] >= 0, to_rgb(FOR), to_rgb(AGAINST))
     return ListedColormap(np.column_stack([colours, _opaque(steps)]), "workbench_two_way")
+
+
+def stamped(draw: Callable[[Axes], object], notice: str) -> np.ndarray:
+    """Return what is drawn on axes, with a notice below, as pixels (H, W, 3) uint8."""
+    with closed_figure(figsize=(6.6, 7.4), dpi=150) as figure:
+        draw(figure.add_subplot())
+        figure.supxlabel(notice, color=AMBER_TEXT, backgroundcolor=AMBER_GROUND, fontsize=14)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 @style()

@@ -6,14 +6,18 @@ and compared alike. The grid may be the patches or finer; its cells share the mo
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from workbench.errors import InputError
+from workbench.model.licence import RESEARCH_NOTICE as NOTICE
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.trace.layout import cell_box
 
@@ -192,6 +196,43 @@ class ImageMap:
             opacity=opacity,
             ax=ax,
         )
+
+    def save_dicom(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        source: str | os.PathLike[str] | None = None,
+        identified: bool = False,
+    ) -> Path:
+        """Write the drawn map as a DICOM secondary capture that says it is not for clinical use.
+
+        The words are part of the pixels, so that no viewer can hide them.
+
+        Args:
+            path: a .dcm file.
+            source: the DICOM file of the radiograph, whose study the map then belongs to.
+            identified: say who the patient is, as `source` does.
+
+        Raises:
+            InputError: the name does not end in .dcm.
+        """
+        from workbench.figures.maps import stamped
+        from workbench.imaging.writing import image_header, save_dicom, secondary_capture, uid
+
+        key = ("map", self.image.contract.source)
+        header = image_header(
+            None if source is None else Path(source), key=key, identified=identified
+        )
+        pixels = stamped(self.plot, NOTICE)
+        of = (header.SOPInstanceUID, header.PatientID)
+        drawn = (*of, self.title, hashlib.sha256(pixels).hexdigest())
+        header.SeriesInstanceUID, header.SOPInstanceUID = (
+            uid(what, *drawn) for what in ("map series", "map")
+        )
+        description = f"{self.method}, not for clinical use"
+        burned_in = self.image.contract.burned_in
+        made = secondary_capture(pixels, header, description=description, burned_in=burned_in)
+        return save_dicom(made, Path(path))
 
     def __repr__(self) -> str:
         rows, columns = self.grid
