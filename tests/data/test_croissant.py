@@ -80,7 +80,7 @@ def test_errors_say_what_to_do(manifest, tmp_path, monkeypatch):
     table = manifest.save(tmp_path / "m.csv")
     with pytest.raises(InputError, match=r"m\.xml: a Croissant description is written as \.json"):
         save_croissant(table, tmp_path / "m.xml")
-    with pytest.raises(InputError, match=r"m\.txt: expected a manifest ending in"):
+    with pytest.raises(InputError, match=r"m\.txt: no such file; expected a manifest"):
         save_croissant(tmp_path / "m.txt", tmp_path / "m.json")
     monkeypatch.setitem(sys.modules, "mlcroissant", None)
     with pytest.raises(MissingDependencyError, match=r"mlcroissant; install it with .*croissant"):
