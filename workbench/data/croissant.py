@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -119,7 +119,7 @@ def _sensitive(frame: pd.DataFrame) -> list[str]:
     return ["pseudonyms of patients", *told]
 
 
-def _mlcroissant():
+def _mlcroissant() -> Any:
     try:
         import mlcroissant
     except ImportError as error:

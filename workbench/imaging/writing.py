@@ -73,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 def _header_of(path: Path | None, identified: bool) -> Dataset | None:
     wanted = [*_IMAGE, *_ABOUT, *(_PERSON if identified else ())]
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=wanted) if path else None
+        found = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted]) if path else None
     except InvalidDicomError:
         return None
     if found is None or not all(found.get(keyword) for keyword in _IMAGE):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -51,8 +51,19 @@ from workbench.review.verdicts import Annotation, Annotations
 from workbench.runs.record import stated_notice, turned_upright
 
 if TYPE_CHECKING:
-    from highdicom.sr import CodedConcept, ContentSequence, ObserverContext
+    from highdicom.sr import (
+        CodedConcept,
+        ContentSequence,
+        ImageRegion,
+        MeasurementsAndQualitativeEvaluations,
+        ObserverContext,
+        PlanarROIMeasurementsAndQualitativeEvaluations,
+        QualitativeEvaluation,
+        TextContentItem,
+    )
     from pydicom.dataset import Dataset
+
+    _Group = MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
 
 #: This project's own coding scheme.
 SCHEME = "99CXRWB"
@@ -101,8 +112,9 @@ def save_dicom_sr(
     """
     _need_highdicom()
     folder = Path(folder)
-    cases = queue.joined.cases.set_index(["source", "id"])
-    given = [item for item in annotations.current() if (item.source, item.id) in cases.index]
+    rows_of = queue.joined.cases.to_dict("records")
+    cases = {(row["source"], row["id"]): row for row in rows_of}
+    given = [item for item in annotations.current() if (item.source, item.id) in cases]
     if not given:
         raise InputError(
             f"{len(annotations):,} verdicts, none about a case of this queue; judge entries first "
@@ -118,7 +130,7 @@ def save_dicom_sr(
     rows = []
     judged = groupby(given, key=lambda item: (item.source, item.id))
     for number, (key, items) in enumerate(judged, start=1):
-        case = _Case(queue, key, cases.loc[key], identified)
+        case = _Case(queue, key, cases[key], identified)
         for n, made in enumerate(case.documents(list(items)), start=1):
             name = f"{number:04d}-{n}-{made.kind}.dcm"
             save_dicom(made.dataset, folder / name)
@@ -140,7 +152,7 @@ class _Case:
 
     queue: ErrorQueue
     key: tuple[str, str]
-    row: pd.Series
+    row: Mapping[Hashable, object]
     identified: bool
 
     def documents(self, items: list[Annotation]) -> Iterator[_Document]:
@@ -171,7 +183,7 @@ class _Case:
 
     def _image(self) -> tuple[Dataset, Dataset | None]:
         """Return the header of the image, and a capture of it where none can be referred to."""
-        path = Root(self.queue.root or "").image(self.row["path"])
+        path = Root(self.queue.root or "").image(str(self.row["path"] or ""))
         upright = turned_upright(self.queue.record)
         patient = str(self.row["patient_id"] or "")
         header = image_header(path, key=self.key, patient=patient, identified=self.identified)
@@ -180,7 +192,7 @@ class _Case:
         radiograph = load_radiograph(path, upright=upright)
         depth = np.uint8 if radiograph.contract.bits <= 8 else np.uint16
         pixels = np.round(radiograph.pixels * np.iinfo(depth).max).astype(depth)
-        drawn = (*self.key, header.PatientID, hashlib.sha256(pixels).hexdigest())
+        drawn = (*self.key, header.PatientID, hashlib.sha256(pixels.tobytes()).hexdigest())
         header.SeriesInstanceUID, header.SOPInstanceUID = (
             uid("series", *drawn),
             uid("image", *drawn),
@@ -272,7 +284,7 @@ def _code(part: str, name: str) -> CodedConcept:
     return CodedConcept(value, scheme, meaning)
 
 
-def _comment(text: str) -> Dataset:
+def _comment(text: str) -> TextContentItem:
     from highdicom.sr import RelationshipTypeValues, TextContentItem
 
     name = _code("report", "comment")
@@ -281,21 +293,18 @@ def _comment(text: str) -> Dataset:
 
 def _person(name: str) -> ObserverContext:
     from highdicom.sr import ObserverContext, PersonObserverIdentifyingAttributes
-    from pydicom.sr.codedict import codes
 
     written = f"{name.translate(_NAME_MARKS).strip()}^"
-    return ObserverContext(codes.DCM.Person, PersonObserverIdentifyingAttributes(written))
+    return ObserverContext(_code("report", "person"), PersonObserverIdentifyingAttributes(written))
 
 
 def _device(model: Mapping[str, str]) -> ObserverContext:
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
-    from pydicom.sr.codedict import codes
 
     name = str(model.get("id", "unknown model"))
     identity = uid("model", name, model.get("sha256", ""))
-    return ObserverContext(
-        codes.DCM.Device, DeviceObserverIdentifyingAttributes(identity, name=name)
-    )
+    attributes = DeviceObserverIdentifyingAttributes(identity, name=name)
+    return ObserverContext(_code("report", "device"), attributes)
 
 
 def _basic_text(text: str, observer: ObserverContext, notice: str) -> ContentSequence:
@@ -315,12 +324,13 @@ def _basic_text(text: str, observer: ObserverContext, notice: str) -> ContentSeq
     section.ContentSequence = ContentSequence([said])
     root = ContainerContentItem(_code("report", "title"), template_id="2000")
     language = LanguageOfContentItemAndDescendants(DEFAULT_LANGUAGE)
-    items = [*language, *observer, section, _comment(notice)]
-    root.ContentSequence = ContentSequence(items)
+    root.ContentSequence = ContentSequence()
+    for items in (language, observer, [section, _comment(notice)]):
+        root.ContentSequence.extend(items)
     return ContentSequence([root], is_root=True)
 
 
-def _groups(item: Annotation, image: Dataset) -> Iterator[ContentSequence]:
+def _groups(item: Annotation, image: Dataset) -> Iterator[_Group]:
     """Yield the group of a verdict (TID 1501), then a planar region for each box (TID 1410)."""
     from highdicom.sr import (
         MeasurementsAndQualitativeEvaluations,
@@ -346,7 +356,7 @@ def _groups(item: Annotation, image: Dataset) -> Iterator[ContentSequence]:
         )
 
 
-def _evaluations(item: Annotation) -> Iterator[Dataset]:
+def _evaluations(item: Annotation) -> Iterator[QualitativeEvaluation]:
     from highdicom.sr import QualitativeEvaluation
 
     for name, (attribute, part) in _EVALUATIONS.items():
@@ -367,7 +377,7 @@ def _finding(name: str, side: str) -> dict:
     return kind | ({"finding_sites": [site]} if name or side else {})
 
 
-def _region(box: Mapping[str, float], image: Dataset) -> Dataset:
+def _region(box: Mapping[str, float], image: Dataset) -> ImageRegion:
     from highdicom.sr import GraphicTypeValues, ImageRegion, SourceImageForRegion
 
     left, top = float(box["x"]), float(box["y"])

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -73,7 +74,7 @@ def _with_texts(references: object) -> object:
     if isinstance(references, Manifest):
         frame = references.frame
     elif isinstance(references, (str, os.PathLike)) and os.path.isfile(references):
-        frame = read_table(references)
+        frame = read_table(Path(references))
     else:
         return references
     texts = report_texts(frame)
@@ -121,8 +122,6 @@ def _front_matter(model: Mapping[str, str], data: str, scores: ScoreCard | None)
 
     licence = str(model.get("licence", "not stated"))
     known = licence.lower() in _KNOWN
-    named = {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
-    hub = {"base_model": model["id"]} if "/" in model["id"] else {}
     results = list(_eval_results(scores, data)) if scores is not None else []
     return ModelCardData(
         language="en",
@@ -130,8 +129,9 @@ def _front_matter(model: Mapping[str, str], data: str, scores: ScoreCard | None)
         tags=_TAGS,
         model_name=model["id"],
         eval_results=results or None,
-        **named,
-        **hub,
+        license=licence.lower() if known else "other",
+        license_name=None if known else licence,
+        base_model=model["id"] if "/" in model["id"] else None,
     ).to_yaml()
 
 
@@ -182,7 +182,7 @@ def _chosen(facts: Mapping, names: str) -> list[tuple[str, object]]:
     return [(name, facts[name]) for name in names.split() if facts.get(name) is not None]
 
 
-def _table(head: Sequence[str], rows: object) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     cells = ([" ".join(str(cell).replace("|", "\\|").split()) for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -225,7 +225,7 @@ class ImageMap:
         )
         pixels = stamped(self.plot, NOTICE)
         of = (header.SOPInstanceUID, header.PatientID)
-        drawn = (*of, self.title, hashlib.sha256(pixels).hexdigest())
+        drawn = (*of, self.title, hashlib.sha256(pixels.tobytes()).hexdigest())
         header.SeriesInstanceUID, header.SOPInstanceUID = (
             uid(what, *drawn) for what in ("map series", "map")
         )
