@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+#: Ends full screen, as a person does by a key that the browser itself takes.
+WINDOWED = "document.fullscreenElement && document.exitFullscreen()"
+
 
 def monkey(page, *, actions: int, seed: int, keys: str) -> None:
     """Do random things to a page.
@@ -28,5 +31,6 @@ def monkey(page, *, actions: int, seed: int, keys: str) -> None:
             # what covers the page (a menu, a dialog) takes the click, as it would for a person
             across, down = (draw.uniform(5, size[name] - 5) for name in ("width", "height"))
             page.mouse.click(across, down)
+    page.evaluate(WINDOWED)
     for _ in range(3):
         page.keyboard.press("Escape")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.app.watching import PIXELS
 from tests.widgets.made_explorer import TEXT, made_passage, made_state, open_made
+from tests.widgets.monkeys import WINDOWED
 from tests.widgets.seeing import settled
 from tests.widgets.test_common_page import contrast
 
@@ -595,6 +596,7 @@ def test_two_hundred_random_clicks_and_keys_leave_no_error(bare):
         else:
             page.evaluate("window.hasty = !window.hasty; window.finish?.(); window.finish_text?.()")
     page.evaluate("window.hasty = true; document.querySelector('.wb-dialog').close()")
+    page.evaluate(WINDOWED)
     page.evaluate("window.finish?.(); window.finish_text?.()")
     page.select_option(METHOD, "attention")
     page.click(".wbx-kind-report .wbx-word >> nth=2")

@@ -274,7 +274,8 @@ def test_flip_mirrors_the_image_what_is_pointed_at_and_warns(page):
     before = page.evaluate(ROW)
     changes(page, lambda: page.keyboard.press("h"))
     assert told.inner_text() == "\u26a0 Mirrored: left and right are swapped"
-    assert page.evaluate(ROW)[::-1] == pytest.approx(before, abs=2)
+    other = np.abs(np.array(page.evaluate(ROW)[::-1]) - before) > 2
+    assert other.sum() <= 2 and max(before) > 50  # both edges may fall on a pixel or beside it
     x, y = middle(page)
     page.mouse.move(x + 60, y)
     page.mouse.wheel(0, -240)
