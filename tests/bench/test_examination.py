@@ -22,7 +22,7 @@ from workbench.errors import OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.generation.options import DecodingSettings
 from workbench.generation.result import ModelIdentity
-from workbench.phantom.case import phantom, sample_scene
+from workbench.phantom.case import CT, DOMAINS, DRAWN, phantom, sample_scene
 from workbench.phantom.wording import write_report
 
 N, SEED = 30, 5_000
@@ -74,7 +74,7 @@ def swapped(seed: int, domain: str) -> str:
 
 
 def examined(text, **options):
-    settings = {"n": N, "seed": SEED, "progress": False, "batch_size": 8}
+    settings = {"n": N, "seed": SEED, "progress": False, "batch_size": 8, "domains": DRAWN}
     return examine(Fake(text), **{**settings, **options})
 
 
@@ -102,6 +102,16 @@ def test_oracle_scores_one_everywhere(oracle):
                 assert item.precision.value == item.recall.value == item.f1.value == 1.0
     assert oracle.passed
     assert all(bar.reached for bar in oracle.meets_bar())
+
+
+def test_chests_from_a_ct_are_a_domain_of_their_own():
+    exam = examined(reference, domains=DOMAINS, n=6)
+    assert tuple(exam.scores) == DOMAINS
+    assert [score.seeds[0] for score in exam.scores.values()] == [SEED, SEED + 6, SEED + 12]
+    assert exam.scores[CT].macro_f1.value == exam.scores[CT].laterality.value == 1.0
+    assert [bar.metric for bar in exam.meets_bar() if bar.domain == CT] == [
+        "macro_f1", "laterality", "false_per_normal",
+    ]  # fmt: skip
 
 
 def test_mute_model_has_recall_zero_and_no_precision():
@@ -196,7 +206,7 @@ def test_uncertain_and_unmentioned_are_not_stated():
 def test_seeds_batches_and_memory_are_as_documented():
     seen = []
     model = Fake(lambda seed, domain: seen.append((domain, seed)) or "")
-    examine(model, n=37, seed=SEED, batch_size=8, progress=False)
+    examine(model, n=37, seed=SEED, domains=DRAWN, batch_size=8, progress=False)
     internal = [("internal", SEED + at) for at in range(37)]
     assert seen == internal + [("external", SEED + 37 + at) for at in range(37)]
     assert [batch[0] for batch in model.batches] == [32, 5, 32, 5]
@@ -214,7 +224,7 @@ def test_training_seeds_are_flagged(oracle, caplog):
 def test_dict_is_json_with_the_stated_keys():
     score = json.loads(json.dumps(examined(lambda *_: "").to_dict(), allow_nan=False))
     keys = {"macro_f1", "per_finding", "laterality", "false_per_normal", "seconds_per_report"}
-    for domain in ("internal", "external"):
+    for domain in DRAWN:
         assert keys <= set(score[domain])
         assert list(score[domain]["per_finding"]) == list(PHANTOM_FINDINGS)
         for item in score[domain]["per_finding"].values():
@@ -222,7 +232,7 @@ def test_dict_is_json_with_the_stated_keys():
             assert item["precision"] is None
         assert score[domain]["laterality"] is None
     assert (score["n"], score["seed"], score["model"]) == (N, SEED, "fake")
-    assert len(score["bars"]) == len(BARS)
+    assert len(score["bars"]) == sum(bar[1] in DRAWN for bar in BARS)
 
 
 def test_provenance_comes_from_the_first_answer():
@@ -230,7 +240,7 @@ def test_provenance_comes_from_the_first_answer():
         def report_many(self, images, *, batch_size):
             return [answer("", f"p{at}") for at, _ in enumerate(images)]
 
-    exam = examine(Known(None), n=2, seed=SEED, progress=False)
+    exam = examine(Known(None), n=2, seed=SEED, domains=DRAWN, progress=False)
     kept = exam.to_dict()
     assert (kept["model"], kept["sha256"], kept["prompt"]) == ("fake", "ab" * 32, "p0")
 

@@ -37,7 +37,7 @@ from workbench.hallucination.calibration import (
 )
 from workbench.hallucination.detectors import DETECTORS, detect
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import DOMAINS, sample_scene
+from workbench.phantom.case import DRAWN, sample_scene
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: Seeds from which the frequency of findings is counted; not those of any benchmark.
@@ -164,6 +164,6 @@ def finding_frequencies() -> dict[str, float]:
     """Return how often each finding is drawn, over both domains; counted on seeds of its own."""
     counts: Counter[str] = Counter()
     for seed in _FREQUENCY_SEEDS:
-        scene = sample_scene(seed, domain=DOMAINS[seed % len(DOMAINS)])
+        scene = sample_scene(seed, domain=DRAWN[seed % len(DRAWN)])
         counts.update({lesion.finding for lesion in scene.lesions})
     return {name: counts[name] / len(_FREQUENCY_SEEDS) for name in PHANTOM_FINDINGS}

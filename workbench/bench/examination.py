@@ -80,6 +80,7 @@ def examine(
     *,
     radiographs: Radiographs | None = None,
     n: int | None = None,
+    domains: Sequence[str] = DOMAINS,
     seed: int = FIRST_HELD_OUT_SEED,
     batch_size: int = 16,
     jobs: int = 1,
@@ -91,8 +92,9 @@ def examine(
     Args:
         radiographs: a manifest with labels in the place of phantoms.
         n: 500 phantoms of each domain, or every labelled row.
-        seed: internal phantoms have the seeds seed .. seed + n - 1, external ones
-            seed + n .. seed + 2 n - 1.
+        domains: of phantoms, in `wb.phantom` the choices of `domain`.
+        seed: phantoms of the first domain have the seeds seed .. seed + n - 1, those of the next
+            the n that follow, and so on.
 
     Raises:
         OptionError: a number is too small, or `kept` is of another model.
@@ -100,7 +102,7 @@ def examine(
     """
     check_numbers(1, batch_size=batch_size, **({} if n is None else {"n": n}))
     check_numbers(0, seed=seed)
-    size, keys = model.image_size, _keys(n, seed, radiographs)
+    size, keys = model.image_size, _keys(n, domains, seed, radiographs)
     step = max(1, _CHUNK // batch_size) * batch_size
     tasks = [
         Batch(domain, tuple(own[at : at + step]))
@@ -144,7 +146,7 @@ def examine(
 
 
 def _keys(
-    n: int | None, seed: int, radiographs: Radiographs | None
+    n: int | None, domains: Sequence[str], seed: int, radiographs: Radiographs | None
 ) -> Mapping[str, Sequence[CaseKey]]:
     """Return the cases of each domain."""
     if radiographs is not None:
@@ -152,7 +154,7 @@ def _keys(
     n = _PHANTOMS if n is None else n
     return {
         name: [PhantomKey(seed + n * at + own, name) for own in range(n)]
-        for at, name in enumerate(DOMAINS)
+        for at, name in enumerate(domains)
     }
 
 
@@ -236,6 +238,9 @@ BARS = (
     ("false_per_normal", "external", 0.10, False, False),
     ("nodule f1", "internal", 0.50, True, True),
     ("nodule f1", "external", 0.50, True, False),
+    ("macro_f1", "ct", 0.85, True, False),
+    ("laterality", "ct", 0.95, True, False),
+    ("false_per_normal", "ct", 0.15, False, False),
 )
 
 
@@ -244,9 +249,9 @@ class PhantomExam(BenchTable):
     """How well a model reports phantoms, or radiographs.
 
     Attributes:
-        scores: "internal" and "external" of phantoms, or "radiographs" -> scores.
+        scores: domain of phantoms, or "radiographs" -> scores.
         n: cases of each domain.
-        seed: first seed of the internal phantoms; external ones start at seed + n.
+        seed: first seed of the first domain; the next starts at seed + n, and so on.
     """
 
     name: ClassVar = "examination"
@@ -269,6 +274,8 @@ class PhantomExam(BenchTable):
         if self.source:
             return ()
         for metric, domain, limit, at_least, required in BARS:
+            if domain not in self.scores:
+                continue
             score = self.scores[domain]
             nodule = metric == "nodule f1"
             found = score.per_finding[NODULE].f1 if nodule else getattr(score, metric)

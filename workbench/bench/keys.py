@@ -19,7 +19,7 @@ from workbench.cases import Case, located, row_case
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT
-from workbench.phantom.case import DOMAINS, Phantom, phantom, size_near
+from workbench.phantom.case import DRAWN, Phantom, phantom, size_near
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import by_finding
 
@@ -182,5 +182,5 @@ def case_keys(
     if radiographs is not None:
         return [key for key, _ in radiographs.rows(n, seed, coded)]
     n = phantoms if n is None else n
-    of = DOMAINS if domain is None else (domain,)
+    of = DRAWN if domain is None else (domain,)
     return [PhantomKey(seed + at, of[at * len(of) // n]) for at in range(n)]

@@ -24,7 +24,7 @@ from workbench.bench.saliency_table import QUANTILE, MapScore, SaliencyTable, ta
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import DOMAINS
+from workbench.phantom.case import DRAWN
 from workbench.reports import Labels, label
 from workbench.saliency import (
     METHODS,
@@ -179,8 +179,7 @@ def _cases(
     count = 300 if n is None else n
     names = [PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)] for at in range(count)]
     return [
-        (PhantomKey(seed + at, domain or DOMAINS[0], (name,)), name)
-        for at, name in enumerate(names)
+        (PhantomKey(seed + at, domain or DRAWN[0], (name,)), name) for at, name in enumerate(names)
     ]
 
 

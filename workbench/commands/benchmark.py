@@ -35,13 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "With the defaults this takes about half an hour on two CPU cores, and about ten minutes\n"
         "for 60 cases; --methods shortens it.\n\n"
         "hallucination\n"
-        "Draws phantoms of both domains (or takes the labelled rows of --manifest), lets the\n"
-        "model report, and asks every detector which\n"
+        "Draws phantoms of both drawn domains (or takes the labelled rows of --manifest),\n"
+        "lets the model report, and asks every detector which\n"
         "stated findings are false; needs about one and a half seconds a phantom and CPU core.\n"
         "A combination is also fitted on a share of the patients and measured on the others.\n\n"
         "mitigation\n"
-        "Draws phantoms of both domains, lets the model report with and without every mitigation,\n"
-        "and counts what each mends and breaks; needs about five seconds a phantom and CPU core."
+        "Draws phantoms of both drawn domains, lets the model report with and without every\n"
+        "mitigation, and counts what each mends and breaks; needs about five seconds a phantom\n"
+        "and CPU core."
     )
     option = partial(shared.option, parser)
     sizes = ", ".join(f"{n} for {what}" for what, n in _SIZES.items())

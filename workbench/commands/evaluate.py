@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench.errors import InputError
+from workbench.errors import InputError, OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_exam_arguments(group: argparse._ActionsContainer) -> None:
     """Add what an examination needs besides its seed and its model."""
     shared.option(group, "--n N", "phantoms in each domain (500), or rows (all)", type=int)
+    one = "phantoms of one domain (all three)"
+    shared.option(group, "--domain", one, choices=shared.DOMAINS)
     shared.option(group, "--batch-size N", "images at a time (16)", default=16)
     shared.option(group, "--keep FILE", "store finished cases, or judgements; resumes", type=Path)
 
@@ -75,6 +77,8 @@ def examine_model(args: argparse.Namespace) -> int:
     shared.at_least(args, n=1, batch_size=1, seed=0)
     radiographs = None
     if getattr(args, "manifest", None):
+        if args.domain:
+            raise OptionError("--domain is of phantoms, and --manifest takes none; leave one out")
         from workbench.bench.keys import Radiographs
 
         radiographs = Radiographs(args.manifest, args.root)
@@ -88,6 +92,7 @@ def examine_model(args: argparse.Namespace) -> int:
         seed=seed,
         kept=args.keep,
         progress=not args.json,
+        **({"domains": (args.domain,)} if args.domain else {}),
         **shared.chosen(args, "n batch_size"),
     )
     if getattr(args, "out", None):

@@ -40,7 +40,8 @@ from workbench.radiograph import InputContract, Radiograph
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: Sources of phantoms: two that are drawn, and one that is projected from a CT.
-DOMAINS, CT = ("internal", "external"), "ct"
+DRAWN, CT = ("internal", "external"), "ct"
+DOMAINS = (*DRAWN, CT)
 #: Smallest and largest size of a phantom, pixels along each edge.
 SIZES = (64, 2048)
 WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES, "kind": tuple(KINDS)}
@@ -193,8 +194,8 @@ def sample_scene(
     kind: str | None = None,
 ) -> Scene:
     """Return the scene of a seed; arguments as in `phantom`."""
-    if domain not in (*DOMAINS, CT):
-        raise OptionError(f"domain must be one of {', '.join((*DOMAINS, CT))}; got {domain!r}")
+    if domain not in DOMAINS:
+        raise OptionError(f"domain must be one of {', '.join(DOMAINS)}; got {domain!r}")
     own = "AP" if domain == "external" else "PA"
     if view not in ((None, *VIEWS) if domain == CT else (None, own)):
         views = ", ".join(VIEWS) if domain == CT else f"{own} (only domain='ct' has other views)"
