@@ -143,7 +143,10 @@ def held_out(args: argparse.Namespace) -> dict:
 
 
 def real(args: argparse.Namespace) -> dict:
-    """Stage 1 on real radiographs: phantom-trained, new and adapted towers on one test set."""
+    """Stage 1 on real radiographs: phantom-trained, new and adapted towers on one test set.
+
+    With two bases the second is compared with the first: what did its phantoms teach more?
+    """
     terms = {"provenance": "report-mined", "licence": "as the source says"}
     radiographs = wb.data.build("csv", source=args.root, hash_files=False, **terms)
     fractions = {"train": 0.65, "validate": 0.1, "test": 0.25}
@@ -159,7 +162,10 @@ def real(args: argparse.Namespace) -> dict:
                 recipe.replace(name="from scratch", from_scratch=True,
                                training={"learning_rate": args.scratch_rate}),
                 out=out / "scratch"),
-            "after": wb.finetune.run(recipe.replace(name="adapted"), out=out / "adapted"),
+        } | {
+            f"after {base}": wb.finetune.run(
+                recipe.replace(name="adapted", base=base), out=out / f"adapted {at}")
+            for at, base in enumerate(args.base)
         }  # fmt: skip
         return radiograph_scores(radiographs, runs, args)
 
@@ -173,7 +179,7 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
 
     test = radiographs.select((radiographs.frame["split"] == "test").to_numpy())
     cases = [row_case(test, row) for row in range(len(test))]
-    findings = tuple(runs["after"].evidence["findings"])
+    findings = tuple(runs["from scratch"].evidence["findings"])
     data = DataRecipe(manifest="radiographs", unlisted=args.unlisted)
     loaded = wb.load_model("mini").loaded
     known = {}
@@ -186,9 +192,16 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
     train = manifest_cases(radiographs, data).train
     images = Images(train, loaded.processor)
     labelled = LabelRows(images, findings, unlisted=args.unlisted, regions=False)
-    scores = {"before": linear_probe(loaded.model.vision_tower, labelled, pixels)}
-    for name, run in runs.items():
-        scores[name] = head_scores(run, findings, pixels)
+    scores = {
+        f"before {base}": linear_probe(
+            wb.load_model(base).loaded.model.vision_tower, labelled, pixels)
+        for base in args.base
+    } | {name: head_scores(run, findings, pixels) for name, run in runs.items()}  # fmt: skip
+    first, last = args.base[0], args.base[-1]
+    pairs = [(f"after {base}", f"before {base}") for base in args.base]
+    pairs.append((f"after {last}", "from scratch"))
+    if last != first:
+        pairs += [(f"{when} {last}", f"{when} {first}") for when in ("before", "after")]
     patients = [case.patient for case in cases]
     result: dict = {
         "test_radiographs": len(cases),
@@ -206,12 +219,10 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
         result[f"negatives: {policy}"] = {
             "mean_auroc": {k: asdict(v) for k, v in means.items()},
             "change": {
-                f"{k} - before": asdict(estimate(means[k].value - means["before"].value,
-                                                 drawn[k] - drawn["before"], len(cases)))
-                for k in runs
-            } | {"after - from scratch": asdict(estimate(
-                means["after"].value - means["from scratch"].value,
-                drawn["after"] - drawn["from scratch"], len(cases)))},
+                f"{one} - {other}": asdict(estimate(means[one].value - means[other].value,
+                                                    drawn[one] - drawn[other], len(cases)))
+                for one, other in pairs
+            },
             "per_finding": {
                 name: {k: float(aurocs(s[:, [at]], labels[:, [at]])[0]) for k, s in scores.items()}
                 | {"positives": int((labels[:, at] == 1).sum())}
@@ -266,6 +277,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--folder", type=Path, required=True)
     sub = commands.add_parser("real")
     sub.add_argument("--root", type=Path, required=True)
+    sub.add_argument("--base", nargs="+", default=["mini"], help="models whose tower is taken on")
     sub.add_argument("--epochs", type=float, default=8)
     sub.add_argument("--rate", type=float, default=3e-4)
     sub.add_argument("--scratch-rate", type=float, default=1e-3)

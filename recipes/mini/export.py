@@ -19,7 +19,8 @@ from workbench.settings import FIRST_HELD_OUT_SEED
 ALL_HISTORIES = ALL_STAGES[1:-1]
 
 LIMITS = (
-    "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",
+    "Trained on phantoms only, drawn and projected from the CT of one patient: what it says of a "
+    "real radiograph means nothing.",
     "Knows eight findings and the wording of its own training texts.",
     "Sides are the patient's own; sizes of nodules are rounded to 5 mm.",
     "Weakest at small nodules and at linear atelectasis (see exam).",

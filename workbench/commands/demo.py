@@ -89,9 +89,9 @@ def _next_steps(out: Path) -> list[str]:
 
 
 def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
-    from workbench.phantom.case import phantom
+    from workbench.phantom.case import CT, phantom
 
-    case = phantom(SEED, findings=list(FINDINGS))
+    case = phantom(SEED, domain=CT, findings=list(FINDINGS))
     generation = model.report(case.image)
     made["files"] += [
         *answers.save(case.image.contract, generation, out / "phantom"),
@@ -100,7 +100,7 @@ def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
     _case_figure(model, case, generation).savefig(out / "phantom.png", dpi=120)
     drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
     return [
-        "  phantom.png   a phantom, outlined; a map of a finding; what the model says",
+        "  phantom.png   a chest projected from a CT: truth outlined; a map; what the model says",
         f"                drawn: {drawn}; stated: {_stated(generation)}",
     ]
 
@@ -122,13 +122,14 @@ def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation) -
             "values_details": found.details,
         }
     notice = generation.warnings[0].message if generation.warnings else ""
+    source, _, credit = generation.source.partition("; ")
     return plot_case(
         case.image.pixels,
         case.masks,
         text=generation.text,
         verdicts=[(name, code, stated.code(name)) for name, code in case.labels.items()],
-        title=f"What {Path(identity.id).name} says of {generation.source}",
-        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {notice}",
+        title=f"What {Path(identity.id).name} says of {source}",
+        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {notice}\n{credit}",
         **shown,
     )
 
