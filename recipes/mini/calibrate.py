@@ -27,8 +27,8 @@ from workbench.hallucination.linear_probe import LinearProbe
 from workbench.interface import ChestXrayModel, load_model
 
 #: First seed, and phantoms of each domain, that the probe and then the calibrations are fitted on.
-PROBE = (7_200_000, {"internal": 160, "external": 320, "ct": 320})
-CALIBRATION = (8_000_000, {"internal": 200, "external": 200, "ct": 200})
+PROBE = (7_200_000, {"internal": 120, "external": 240, "ct": 240})
+CALIBRATION = (8_000_000, {"internal": 130, "external": 130, "ct": 140})
 
 
 def calibrate(model: ChestXrayModel, folder: Path, *, jobs: int = 2) -> None:
