@@ -15,6 +15,8 @@ from recipes.mini.recipe import ALL_STAGES, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.settings import FIRST_HELD_OUT_SEED
 
+#: Histories of the checkpoint that a run started from.
+STARTED = "started_from.json"
 #: Stages that leave a history.
 ALL_HISTORIES = ALL_STAGES[1:-1]
 
@@ -68,10 +70,11 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
     Args:
         folder: the checkpoint directory.
         recipe: what it was trained by.
-        run: folder of the training run, for its histories.
+        run: folder of the training run, for its histories; those of earlier stages come from
+            `STARTED` where it began with a checkpoint.
         exam: result of the phantom exam, when it was taken.
     """
-    weights = folder / "model.safetensors"
+    weights, started = folder / "model.safetensors", run / STARTED
     card = {
         "name": "mini",
         "licence": "Apache-2.0",
@@ -100,7 +103,8 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
             "reserved for evaluation": f"{FIRST_HELD_OUT_SEED} and up",
         },
-        "history": {
+        "history": (json.loads(started.read_text()) if started.exists() else {})
+        | {
             path.stem: json.loads(path.read_text())[-1]
             for stage in ALL_HISTORIES
             if (path := run / f"{stage}.json").exists()

@@ -11,7 +11,7 @@ import torch
 
 from recipes.mini.data import PhantomSet, rendered
 from recipes.mini.encoder import train_encoder
-from recipes.mini.export import export, write_card
+from recipes.mini.export import STARTED, export, write_card
 from recipes.mini.language import Lessons, train_stage
 from recipes.mini.learner import Learner
 from recipes.mini.recipe import ALL_STAGES, MiniRecipe
@@ -59,7 +59,7 @@ def train_mini(
     _claim(out, recipe, resume)
     torch.set_num_threads(recipe.threads)
     if start is not None:
-        learner, tokenizer = _begun(str(start), recipe)
+        learner, tokenizer = _begun(str(start), recipe, out)
         return _run(ALL_STAGES[ALL_STAGES.index("ct") : last + 1], out, recipe, learner, tokenizer)
     train, validation = _phantoms("phantoms", out, recipe)
     if last == 0:
@@ -89,8 +89,9 @@ def _run(
     return out
 
 
-def _begun(start: str, recipe: MiniRecipe) -> tuple[Learner, CxrTokenizer]:
+def _begun(start: str, recipe: MiniRecipe, out: Path) -> tuple[Learner, CxrTokenizer]:
     found = load_checkpoint(start, device="cpu", dtype="float32")
+    (out / STARTED).write_text(json.dumps(found.card.facts.get("history", {})))
     learner = Learner(recipe, found.tokenizer, found.model.vision_tower)
     learner.model.load_state_dict(found.model.state_dict())
     return learner, found.tokenizer
