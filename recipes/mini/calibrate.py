@@ -27,8 +27,8 @@ from workbench.hallucination.linear_probe import LinearProbe
 from workbench.interface import ChestXrayModel, load_model
 
 #: First seed, and phantoms of each domain, that the probe and then the calibrations are fitted on.
-PROBE = (7_200_000, {"internal": 120, "external": 240, "ct": 240})
-CALIBRATION = (8_000_000, {"internal": 130, "external": 130, "ct": 140})
+PROBE = (7_200_000, {"internal": 120, "external": 140, "ct": 140})
+CALIBRATION = (8_000_000, {"internal": 100, "external": 100, "ct": 100})
 
 
 def calibrate(model: ChestXrayModel, folder: Path, *, jobs: int = 2) -> None:
