@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from workbench.bench import judge_cases
 from workbench.hallucination.calibration import (
-    COMBINED,
     WITH_PROBE,
     Calibration,
     JudgedCase,
@@ -48,18 +48,15 @@ def calibrate(model: ChestXrayModel, folder: Path, *, jobs: int = 2) -> None:
     )
     _write(folder / "linear_probe.json", _rounded(probe.to_dict()))
     cases = [_scored(case, probe) for case in _judged(model, folder, *CALIBRATION, jobs)]
-    takes = {
-        "combination": COMBINED,
-        AUGMENTED_POLLING: (AUGMENTED_POLLING,),
-        WITH_PROBE: (*COMBINED, LINEAR_PROBE),
-    }
+    fit = partial(Calibration.fit, cases, sha256=sha256, fitted_on=_named(*CALIBRATION))
+    combination = fit()  # of all that need no sampling
     found = {
-        name: Calibration.fit(
-            cases, sha256=sha256, detectors=detectors, fitted_on=_named(*CALIBRATION)
-        ).to_dict()
-        for name, detectors in takes.items()
+        "combination": combination,
+        AUGMENTED_POLLING: fit(detectors=[AUGMENTED_POLLING]),
+        WITH_PROBE: fit(detectors=[*combination.detectors, LINEAR_PROBE]),
     }
-    _write(folder / "detector_calibration.json", found)
+    values = {name: one.to_dict() for name, one in found.items()}
+    _write(folder / "detector_calibration.json", values)
 
 
 def _judged(
