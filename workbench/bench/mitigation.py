@@ -163,7 +163,8 @@ def mitigate_case(
     case = key.open(model.image_size)
     present = find_policy(policy).present
     ways = {PLAIN: None} | {mitigation.name: mitigation for mitigation in mitigations}
-    stated, doubted, seconds = (dict.fromkeys(ways) for _ in range(3))
+    stated: dict[str, tuple[str, ...]] = dict.fromkeys(ways, ())
+    doubted, seconds = stated.copy(), dict.fromkeys(ways, 0.0)
     # each is the first in turn, which takes longer: the processor has just drawn or read the image
     turn = case.seed % len(ways)
     for name in (*ways, *ways)[turn : turn + len(ways)]:
