@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,12 @@ import pytest
 
 from recipes.mini import calibrate
 from workbench.hallucination.calibration import COMBINED, WITH_PROBE, Calibration, JudgedCase
-from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, LINEAR_PROBE
+from workbench.hallucination.detectors import (
+    AUGMENTED_POLLING,
+    DETECTORS,
+    FREQUENCY,
+    LINEAR_PROBE,
+)
 from workbench.hallucination.linear_probe import LinearProbe
 from workbench.phantom import DOMAINS
 from workbench.settings import FIRST_HELD_OUT_SEED
@@ -49,7 +55,7 @@ def test_files_hold_a_probe_that_tells_and_three_calibrations(written):
     found = json.loads((written / "detector_calibration.json").read_text())
     assert list(found) == ["combination", AUGMENTED_POLLING, WITH_PROBE]
     each = {name: Calibration.from_dict(values) for name, values in found.items()}
-    assert set(each["combination"].detectors) == {*COMBINED} - {SAMPLED}
+    assert set(each["combination"].detectors) == {*COMBINED} - {SAMPLED, FREQUENCY}
     assert {one.sha256 for one in each.values()} == {"ab" * 32}
     # the column of the probe was not there before it was fitted, and decides where it is taken
     sure = np.abs(each[WITH_PROBE].probabilities - each[WITH_PROBE].false)
@@ -62,3 +68,9 @@ def test_every_domain_is_seen_and_no_reserved_seed(seeds):
     first, counts = seeds
     assert tuple(counts) == DOMAINS
     assert first + sum(counts.values()) < FIRST_HELD_OUT_SEED
+
+
+def test_what_ships_takes_only_what_one_report_tells():
+    shipped = resources.files("workbench") / "assets" / "mini" / "detector_calibration.json"
+    for one in json.loads(shipped.read_text()).values():
+        assert not {FREQUENCY, SAMPLED} & set(one["detectors"])

@@ -36,7 +36,7 @@ from workbench.evaluation.counts import find_policy
 from workbench.evaluation.intervals import Estimate, alone, wilson
 from workbench.figures.estimates import plot_reliability
 from workbench.findings import UNCERTAIN
-from workbench.hallucination.detectors import DETECTORS, LENGTH
+from workbench.hallucination.detectors import DETECTORS, FREQUENCY, LENGTH
 
 FOLDS = 5
 _BINS = 5
@@ -162,7 +162,8 @@ class Calibration:
             cases: phantoms, or rows of a manifest, from `workbench.bench.judge_cases`; of seeds and
                 patients that nothing is scored on. Or their statements.
             sha256: of the weights that wrote the reports.
-            detectors: which numbers to take; all of `COMBINED` that every case has when None.
+            detectors: which numbers to take; when None all of `COMBINED` that every case has, but
+                the frequency of the finding, which one report cannot tell.
             policy: what counts as false, a name in `workbench.evaluation.POLICIES`.
 
         Raises:
@@ -299,7 +300,7 @@ def _model(strength: float = 0.3) -> Pipeline:
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
     known = dict(zip(DETECTORS, np.atleast_1d(~np.isnan(scores).any(axis=0)), strict=True))
     if detectors is None:
-        return tuple(name for name in COMBINED if known[name])
+        return tuple(name for name in COMBINED if known[name] and name != FREQUENCY)
     for name in detectors:
         check_one_of("detector", name, DETECTORS)
         if not known[name]:
