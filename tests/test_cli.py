@@ -487,7 +487,7 @@ def test_demo_writes_a_drawn_and_a_real_case_in_ten_lines(chest_dicom, capsys, m
     shown = capsys.readouterr().out
     assert len(shown.splitlines()) == 10
     assert "activate" not in shown
-    assert "make lab" in shown
+    assert "make " not in shown  # there is no Makefile in this folder
     assert "not for real radiographs" in shown
     made = {path.name for path in Path("out/demo").iterdir()}
     assert made == {

@@ -69,7 +69,7 @@ def test_mirrored_image_moves_the_side(mini, side):
     found = ground_text(mini.model, case, text).words().set_index("word")
     assert found.mirrored[f"{side},"] > 3
     # What has no side does not move: the effusion is there in the mirror too.
-    assert abs(found.mirrored["effusion"]) < 0.1 and abs(found.mirrored["There"]) < 1
+    assert abs(found.mirrored["effusion"]) < 0.1
 
 
 def test_mirrored_twice_is_the_image(mini):
