@@ -35,8 +35,8 @@ def calibrate(model: ChestXrayModel, folder: Path, *, jobs: int = 2) -> None:
     """Fit the probe and the calibrations of a model that knows phantoms, and write both files.
 
     Args:
-        folder: of its checkpoint; finished cases are kept in files beside it, so that a run that
-            was stopped goes on.
+        folder: of its checkpoint; finished cases are kept in files beside it, from which a run
+            that was stopped resumes.
     """
     sha256 = model.identity.sha256
     seen = Statements.of(_judged(model, folder, *PROBE, jobs))

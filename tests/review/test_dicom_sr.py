@@ -26,22 +26,22 @@ from workbench.review.dicom_sr import SCHEME, code_table
 
 BOX = {"x": 10.5, "y": 20, "width": 30, "height": 17.25, "finding": "pleural effusion"}
 WIDE = {**BOX, "x": 70, "width": 900, "finding": ""}
-PICTURE, FILM = (97, 83), (120, 120)
+PNG, DICOM = (97, 83), (120, 120)
 
 
 @pytest.fixture(scope="module")
 def judged(lab, tmp_path_factory):
-    """A queue of two cases, a picture and a DICOM film of somebody, and what two people said."""
+    """A queue of two cases, a PNG and a DICOM file of somebody, and what two people said."""
     tmp_path = tmp_path_factory.mktemp("judged")
     folder = tmp_path / "run"
     folder.mkdir()
-    noise = np.random.default_rng(0).integers(0, 255, PICTURE, dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, PNG, dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
-    film = dcmread(plain_dicom(tmp_path / "b.dcm"))
-    film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(), generate_uid()
-    film.PatientName, film.PatientID, film.PatientBirthDate = f"{NAME}^Jane", NAME, "19500607"
-    film.PatientOrientation = ["R", "F"]
-    film.save_as(tmp_path / "b.dcm")
+    source = dcmread(plain_dicom(tmp_path / "b.dcm"))
+    source.StudyInstanceUID, source.SeriesInstanceUID = generate_uid(), generate_uid()
+    source.PatientName, source.PatientID, source.PatientBirthDate = f"{NAME}^Jane", NAME, "19500607"
+    source.PatientOrientation = ["R", "F"]
+    source.save_as(tmp_path / "b.dcm")
     lab.rows({"a": "There is pleural effusion.", "b": "No pleural effusion."}).to_parquet(
         folder / "results.parquet"
     )
@@ -105,7 +105,7 @@ def test_what_is_read_back(written):
     assert table["kind"].value_counts().to_dict() == {"report": 4, "review": 4, "image": 1}
     assert pd.read_csv(folder / "index.csv").fillna("").to_dict() == table.to_dict()
     assert {path.name for path in folder.glob("*.dcm")} == set(table["file"])
-    for key, shape in (("a", PICTURE), ("b", FILM)):
+    for key, shape in (("a", PNG), ("b", DICOM)):
         document = groups_of(folder, table, key, "AB")
         (said,) = document.content.get_image_measurement_groups()
         assert said.finding_type == sr.CodedConcept("60046008", "SCT", "Pleural effusion")
@@ -151,9 +151,9 @@ def test_reports_are_basic_text_with_their_author_and_notice(written):
 
 def test_documents_are_about_the_image(written):
     folder, table = written[0], written[1].set_index("file")
-    film = dcmread(folder.parent / "b.dcm")
+    source = dcmread(folder.parent / "b.dcm")
     (name,) = table.index[table["kind"] == "image"]
-    images = {"a": dcmread(folder / name), "b": film}
+    images = {"a": dcmread(folder / name), "b": source}
     picture = np.asarray(Image.open(folder.parent / "a.png"))
     assert images["a"].SOPClassUID == SecondaryCaptureImageStorage
     assert np.array_equal(images["a"].pixel_array, picture)
@@ -196,8 +196,8 @@ def test_boxes_on_a_turned_image_refer_to_the_turned_image(judged, tmp_path):
     turned = replace(opened, record={"fixed": {"upright": True}})
     table = save_dicom_sr(turned, notes, tmp_path / "sr")
     (name,) = table[(table["kind"] == "image") & (table["id"] == "b")]["file"]
-    film, made = dcmread(opened.root / "b.dcm"), dcmread(tmp_path / "sr" / name)
-    assert made.SOPInstanceUID != film.SOPInstanceUID
+    source, made = dcmread(opened.root / "b.dcm"), dcmread(tmp_path / "sr" / name)
+    assert made.SOPInstanceUID != source.SOPInstanceUID
     upright, stored = (load_radiograph(opened.root / "b.dcm", upright=up) for up in (True, False))
     assert np.array_equal(upright.pixels, stored.pixels[:, ::-1])
     assert np.abs(made.pixel_array / 65535 - upright.pixels).max() < 1e-5

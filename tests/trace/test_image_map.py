@@ -301,17 +301,17 @@ def test_a_saved_map_says_in_its_pixels_that_it_is_not_for_clinical_use(tmp_path
 
 
 def test_a_saved_map_is_in_the_study_of_its_radiograph(tmp_path):
-    film = dcmread(plain_dicom(tmp_path / "film.dcm"))
-    film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(), generate_uid()
-    film.PatientName, film.PatientID = "Somebody^Jane", "4711"
-    film.save_as(tmp_path / "film.dcm")
-    source, out = tmp_path / "film.dcm", tmp_path / "map.dcm"
+    chest = dcmread(plain_dicom(tmp_path / "chest.dcm"))
+    chest.StudyInstanceUID, chest.SeriesInstanceUID = generate_uid(), generate_uid()
+    chest.PatientName, chest.PatientID = "Somebody^Jane", "4711"
+    chest.save_as(tmp_path / "chest.dcm")
+    source, out = tmp_path / "chest.dcm", tmp_path / "map.dcm"
     plain = dcmread(made(size=(60, 40)).save_dicom(out, source=source))
-    assert plain.StudyInstanceUID == film.StudyInstanceUID
-    assert film.SOPInstanceUID != plain.SOPInstanceUID and not plain.PatientName
+    assert plain.StudyInstanceUID == chest.StudyInstanceUID
+    assert chest.SOPInstanceUID != plain.SOPInstanceUID and not plain.PatientName
     assert b"Jane" not in out.read_bytes() and b"4711" not in out.read_bytes()
     named = dcmread(made(size=(60, 40)).save_dicom(out, source=source, identified=True))
-    assert (named.PatientName, named.PatientID) == (film.PatientName, film.PatientID)
+    assert (named.PatientName, named.PatientID) == (chest.PatientName, chest.PatientID)
     assert named.SOPInstanceUID != plain.SOPInstanceUID
     with pytest.raises(InputError, match=r"map\.png: a DICOM file is written as \.dcm"):
         made(size=(60, 40)).save_dicom(tmp_path / "map.png")
