@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote
@@ -16,6 +15,7 @@ import workbench as wb
 from docs.site.course import lessons
 from docs.site.documentation import COURSE, TREE, documentation, generated, public_names, staged
 from docs.site.explorers import CASES, EXPLORE, explorers
+from tests.widgets.conftest import browser  # noqa: F401 (a fixture)
 from workbench.cli import COMMANDS
 from workbench.data import SOURCES, card
 from workbench.saliency import METHODS
@@ -117,25 +117,19 @@ def test_an_explorer_without_python_has_maps_of_every_word(tmp_path):
 
 
 @pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_a_browser_finds_a_word_and_asks_nobody(site, width):
+def test_a_browser_finds_a_word_and_asks_nobody(site, width, browser):  # noqa: F811
     """From a file, at the width of a telephone, a laptop and a projector."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright for a real browser")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs chromium on the PATH")
     asked, said = [], []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("request", lambda one: asked.append(one.url))
-        page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
-        for name in ("index", "docs/methods", "docs/reference/saliency", "docs/command_line"):
-            page.goto((site[0] / f"{name}.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        page.goto((site[0] / "search.html").as_uri() + "?q=occlusion")
-        page.wait_for_selector("#search-results li a")
-        found = page.locator("#search-results li a").all_inner_texts()
-        browser.close()
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.on("request", lambda one: asked.append(one.url))
+    page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
+    for name in ("index", "docs/methods", "docs/reference/saliency", "docs/command_line"):
+        page.goto((site[0] / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    page.goto((site[0] / "search.html").as_uri() + "?q=occlusion")
+    page.wait_for_selector("#search-results li a")
+    found = page.locator("#search-results li a").all_inner_texts()
+    page.close()
     assert any("saliency" in text.lower() for text in found)
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert said == []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from docs.site.course import Lesson, lessons, read
 from docs.site.execute import Executed
 from docs.site.pages import lesson_page
+from tests.widgets.conftest import browser  # noqa: F401 (a fixture)
 from workbench.commands.demo import to_html
 
 COURSE = lessons()
@@ -62,20 +64,22 @@ def answers(lesson: Lesson) -> list[str]:
     return [plain(item.replace("\n", " "))[:40] for item in items]
 
 
-def pages(lesson: Lesson, folder: Path) -> dict[str, str]:
+@cache
+def pages(lesson: Lesson) -> dict[str, str]:
     """What `workbench demo` and `make site` write of a lesson, its cells not run."""
     bare = to_html(read(lesson.path), title=lesson.title)
-    kept = folder / "lesson.html"
-    kept.write_text(bare, encoding="utf-8")
-    done = Executed(lesson, kept, 0.0, fresh=True)
-    return {"demo": bare, "site": lesson_page(done, COURSE, notice="a notice")}
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "lesson.html"
+        kept.write_text(bare, encoding="utf-8")
+        done = Executed(lesson, kept, 0.0, fresh=True)
+        return {"demo": bare, "site": lesson_page(done, COURSE, notice="a notice")}
 
 
 @every_lesson
-def test_answers_lie_inside_what_is_folded(lesson, tmp_path):
+def test_answers_lie_inside_what_is_folded(lesson):
     expected = answers(lesson)
     assert len(expected) >= 2
-    for writer, html in pages(lesson, tmp_path).items():
+    for writer, html in pages(lesson).items():
         found = Folded(html)
         assert found.depth == 0, writer
         for answer in expected:
@@ -107,19 +111,13 @@ def test_a_picture_that_a_cell_carries_is_inside_the_page():
     assert "data:image/png;base64,aGVsbG8=" in html
 
 
-def test_a_browser_shows_no_answer_before_somebody_asks(tmp_path):
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright for a real browser")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("needs chromium on the PATH")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        for lesson in COURSE:
-            for writer, html in pages(lesson, tmp_path).items():
-                page.set_content(html, wait_until="domcontentloaded")
-                folded = [one for one in page.evaluate(ASK) if one["summary"] == "What to expect"]
-                assert len(folded) == 1, (lesson.stem, writer)
-                assert folded[0]["items"] == len(answers(lesson)), (lesson.stem, writer)
-                assert not folded[0]["open"] and not folded[0]["showing"], (lesson.stem, writer)
-        browser.close()
+def test_a_browser_shows_no_answer_before_somebody_asks(browser):  # noqa: F811
+    page = browser.new_page()
+    for lesson in COURSE:
+        for writer, html in pages(lesson).items():
+            page.set_content(html, wait_until="domcontentloaded")
+            folded = [one for one in page.evaluate(ASK) if one["summary"] == "What to expect"]
+            assert len(folded) == 1, (lesson.stem, writer)
+            assert folded[0]["items"] == len(answers(lesson)), (lesson.stem, writer)
+            assert not folded[0]["open"] and not folded[0]["showing"], (lesson.stem, writer)
+    page.close()
