@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What the tests are called that run a whole lesson.
 LESSON = "test_runs_and_becomes_one_page"
 #: What is begun with, by parts of the names of tests.
-FIRST = (LESSON, "test_jupyterlab.py")
+FIRST = (LESSON, "test_other_model.py", "test_jupyterlab.py")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"

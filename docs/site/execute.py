@@ -24,6 +24,7 @@ from typing import Any
 import nbformat
 
 from docs.site.course import ROOT, Lesson, read, with_parameters
+from docs.site.kernels import forked_kernels
 from workbench._store import whole_file
 from workbench._version import __version__
 from workbench.commands.demo import execute_to_html
@@ -74,7 +75,7 @@ def executed(lesson: Lesson, kept: Path, *, again: bool = False, **parameters: A
         return Executed(lesson, page, json.loads(note.read_text())["seconds"], fresh=False)
     started = time.perf_counter()
     with _workplace(lesson, parameters) as notebook, whole_file(page) as partial:
-        execute_to_html(notebook, partial, title=lesson.title)
+        execute_to_html(notebook, partial, title=lesson.title, kernel=forked_kernels())
     seconds = round(time.perf_counter() - started, 1)
     with whole_file(note) as partial:
         partial.write_text(json.dumps({"seconds": seconds, "parameters": parameters}))

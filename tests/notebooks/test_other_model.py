@@ -6,14 +6,14 @@ With a model of another family those run whose cells differ for it; the others h
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
-import nbformat
 import pytest
-from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from docs.site.course import ROOT, Lesson, lessons, read, with_parameters
 from docs.site.execute import BESIDE, INLINE
+from docs.site.kernels import forked_kernels
 from tests.backends.families import FAMILIES
 from tests.notebooks.test_notebooks import SMALLER
 
@@ -27,27 +27,23 @@ ABOUT_A_MODEL = [lesson for lesson in lessons() if "MODEL = " in code(lesson)]
 OTHER_CELLS = [lesson for lesson in ABOUT_A_MODEL if lesson.number in ("02", "05")]
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    """One process for all lessons, whose variables are cleared in between."""
-    place = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / BESIDE, place / BESIDE)
-    (place / "notebooks").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPLBACKEND", INLINE)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        manager, client = start_new_kernel(cwd=str(place / "notebooks"))
-    client.stop_channels()
-    yield manager
-    manager.shutdown_kernel(now=True)
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The folder of the lessons, beside it what they read."""
+    shutil.copytree(ROOT / BESIDE, tmp_path / BESIDE)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("MPLBACKEND", INLINE)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path / "notebooks"
 
 
-def ran(lesson: Lesson, model: str, kernel) -> str:
+def ran(lesson: Lesson, model: str, place: Path) -> str:
     """Run a lesson and return all that it shows."""
     parameters = {"MODEL": model} | SMALLER.get(lesson.number, {})
     book = with_parameters(read(lesson.path), **parameters)
-    book.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
-    NotebookClient(book, km=kernel, timeout=600).execute()
+    client = NotebookClient(book, timeout=600, resources={"metadata": {"path": str(place)}})
+    client.km = forked_kernels()
+    client.execute()
     return "\n".join(str(cell.get("outputs", "")) for cell in book.cells)
 
 
@@ -57,8 +53,8 @@ def llava(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("lesson", OTHER_CELLS, ids=lambda lesson: lesson.stem)
-def test_needs_nothing_that_only_this_architecture_has(lesson, llava, kernel):
-    shown = ran(lesson, llava, kernel)
+def test_needs_nothing_that_only_this_architecture_has(lesson, llava, place):
+    shown = ran(lesson, llava, place)
     if lesson.number == "02":
         assert "llava has other parts than a CXR-LLaVA: the default model takes" in shown
     else:
@@ -66,8 +62,8 @@ def test_needs_nothing_that_only_this_architecture_has(lesson, llava, kernel):
 
 
 @pytest.mark.parametrize("lesson", ABOUT_A_MODEL, ids=lambda lesson: lesson.stem)
-def test_needs_nothing_that_only_mini_has(lesson, tiny, kernel):
-    shown = ran(lesson, tiny, kernel)
+def test_needs_nothing_that_only_mini_has(lesson, tiny, place):
+    shown = ran(lesson, tiny, place)
     if "trained = " in code(lesson):
         assert "A_tiny was not trained on phantoms: what mini learned is not claimed" in shown
     assert "trained on phantoms, not for real radiographs" not in shown

@@ -23,6 +23,7 @@ from workbench.errors import MissingDependencyError, WorkbenchError
 from workbench.findings import ALL_FINDINGS, NO_FINDING, PRESENT
 
 if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
     from matplotlib.figure import Figure
 
     from workbench.generation.result import Generation
@@ -194,8 +195,16 @@ def _stated(generation: Generation) -> str:
 # --- a notebook as a page -------------------------------------------------------------------------
 
 
-def execute_to_html(notebook: Path, page: Path, *, title: str) -> None:
+def execute_to_html(
+    notebook: Path, page: Path, *, title: str, kernel: AsyncKernelManager | None = None
+) -> None:
     """Run every cell of a notebook in a fresh kernel and write the result as an HTML page.
+
+    Args:
+        notebook: its file.
+        page: where the page is written.
+        title: of the page.
+        kernel: starts the kernel; by default this Python with nothing imported.
 
     Raises:
         WorkbenchError: a cell failed, or took more than ten minutes; the message says why.
@@ -216,7 +225,7 @@ def execute_to_html(notebook: Path, page: Path, *, title: str) -> None:
     )
     # without folders of kernels "python3" is this interpreter, whatever the user has installed
     kernels = KernelSpecManager(kernel_dirs=[])
-    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    client.km = kernel or AsyncKernelManager(kernel_spec_manager=kernels)
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
