@@ -9,6 +9,7 @@ Does not know: what a lesson is.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pkgutil
 import sys
@@ -84,6 +85,7 @@ def _run(arguments: list[str], env: Mapping[str, str], cwd: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    gc.freeze()  # what was imported stays: no search for garbage there
     matplotlib.rcParams["backend"] = env.get("MPLBACKEND")
     # it ends with the process that forked it
     IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])

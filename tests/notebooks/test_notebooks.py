@@ -13,6 +13,7 @@ import pytest
 from docs.site.__main__ import KEPT
 from docs.site.course import lessons
 from docs.site.execute import executed
+from docs.site.kernels import forked_kernels
 from workbench.commands._app_site import WIDGET
 from workbench.commands.demo import execute_to_html, to_html
 from workbench.errors import WorkbenchError
@@ -143,12 +144,34 @@ def test_a_lesson_shows_an_app(number, widget):
     assert sum(cell.source.startswith(widget) for cell in code_cells(NOTEBOOKS[number])) == 1
 
 
-def test_a_failing_cell_is_named(tmp_path):
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    nbformat.write(book, tmp_path / "broken.ipynb")
-    with pytest.raises(WorkbenchError, match=r"broken\.ipynb failed: ZeroDivisionError"):
-        execute_to_html(tmp_path / "broken.ipynb", tmp_path / "page.html", title="broken")
+@pytest.fixture
+def run_cell(tmp_path):
+    """Runs a notebook of one cell; returns where its page is."""
+
+    def run(code: str, kernel=None) -> Path:
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        nbformat.write(book, tmp_path / "one.ipynb")
+        page = tmp_path / "page.html"
+        execute_to_html(tmp_path / "one.ipynb", page, title="one", kernel=kernel)
+        return page
+
+    return run
+
+
+def test_a_failing_cell_is_named(run_cell, tmp_path):
+    with pytest.raises(WorkbenchError, match=r"one\.ipynb failed: ZeroDivisionError"):
+        run_cell("1 / 0")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_forked_kernel_that_dies_fails_its_lesson_and_leaves_nothing_to_the_next(run_cell):
+    set_ = "import os, workbench\nos.environ['LEFT'] = workbench.LEFT = LEFT = 'here'"
+    with pytest.raises(WorkbenchError, match=r"one\.ipynb"):
+        run_cell(f"{set_}\nos.kill(os.getpid(), 9)", forked_kernels())
+    run_cell(set_, forked_kernels())
+    found = "'LEFT' in os.environ, 'LEFT' in globals(), hasattr(workbench, 'LEFT')"
+    page = run_cell(f"import os, workbench\nprint({found})", forked_kernels())
+    assert "False False False" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
