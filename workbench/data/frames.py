@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from pandas.api.extensions import ExtensionArray
 from pandas.api.types import is_numeric_dtype
 
 from workbench._store import whole_file
@@ -168,10 +169,10 @@ def restore(text: pd.Series) -> pd.Series:
     return text.mask(guarded, text.str.slice(1))
 
 
-def _typed(name: str, given: pd.Series | None, rows: int) -> pd.Series | pd.Categorical:
+def _typed(name: str, given: pd.Series | None, rows: int) -> pd.Series | ExtensionArray:
     kind = BY_NAME[name].kind
     if kind in _CATEGORIES:
-        return _category(name, pd.Series(pd.NA, index=range(rows)) if given is None else given)
+        return _category(name, given, rows)
     if given is None:
         return pd.Series(pd.NA, index=range(rows), dtype="Int16" if name == "age" else "string")
     if kind == "integer":
@@ -180,15 +181,20 @@ def _typed(name: str, given: pd.Series | None, rows: int) -> pd.Series | pd.Cate
     return text.mask(text.str.len() == 0)
 
 
-def _category(name: str, given: pd.Series) -> pd.Categorical:
-    allowed = list(BY_NAME[name].values)
-    if not isinstance(given.dtype, pd.CategoricalDtype):
-        given = given.astype("string").replace("", None).astype("category")
-    values = given.cat.remove_unused_categories()
-    values = values.cat.rename_categories([str(value) for value in values.cat.categories])
-    odd = sorted(set(values.cat.categories) - set(allowed))
-    values = values.cat.set_categories([*allowed, *odd])
-    return (values.fillna(_FILL[name]) if name in _FILL else values).array
+def _category(name: str, given: pd.Series | None, rows: int) -> ExtensionArray:
+    """Return the values of the column first, then those that no manifest knows, sorted."""
+    if given is None:
+        codes, unique = np.full(rows, -1), []
+    elif isinstance(given.dtype, pd.CategoricalDtype):
+        codes, unique = pd.factorize(given)
+    else:
+        codes, unique = pd.factorize(given.astype("string"))
+    names, allowed = [str(value) for value in unique], list(BY_NAME[name].values)
+    values = [*allowed, *sorted({*names} - {*allowed, ""})]
+    missing = values.index(_FILL[name]) if name in _FILL else -1
+    places = {value: at for at, value in enumerate(values)} | {"": missing}
+    found = np.array([*(places[each] for each in names), missing])[codes]
+    return pd.Categorical.from_codes(found, dtype=pd.CategoricalDtype(values))
 
 
 def _integer(given: pd.Series) -> pd.Series:
