@@ -54,12 +54,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for no garbage among modules and tests, which stay to the end."""
+    """Look for no garbage among modules and tests, now or later: they stay to the end."""
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let go of modules as ever: duckdb complains of what it finds alive at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
