@@ -14,12 +14,21 @@ from workbench.findings import CARDIOMEGALY, EFFUSION, ON_REQUEST, PHANTOM_FINDI
 from workbench.phantom.case import sample_scene
 from workbench.phantom.ct.projection import Beam, cast, lattice, project
 from workbench.phantom.ct.render import sample_chest
-from workbench.phantom.ct.shape import GROWTH, Shape, cardiothoracic_ratio, jacobians, with_ratio
+from workbench.phantom.ct.shape import GROWTH, Shape, cardiothoracic_ratio, with_ratio
 from workbench.phantom.ct.volume import CREDIT, VOLUME, Volume, chest
 from workbench.phantom.wording import write_report
 from workbench.reports import label
 
 SIZE = 128
+
+
+def jacobians(shape, volume, step: float = 6.0) -> np.ndarray:
+    """Return by how much volumes of this chest grow on the way to the scan, on a grid of points."""
+    axes = [np.arange(-half, half, step) for half in volume.extent / 2]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    found = shape.to_scan(grid.reshape(-1, 3), volume).reshape(grid.shape)
+    changes = np.stack(np.gradient(found, step, axis=(0, 1, 2)), -1)
+    return np.linalg.det(changes)
 
 
 def ball(middle: np.ndarray, radius: float) -> Volume:

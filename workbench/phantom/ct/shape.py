@@ -75,15 +75,6 @@ class Shape:
         return found
 
 
-def jacobians(shape: Shape, volume: Volume, step: float = 6.0) -> np.ndarray:
-    """Return by how much volumes of this chest grow on the way to the scan, on a grid of points."""
-    axes = [np.arange(-half, half, step) for half in volume.extent / 2]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    found = shape.to_scan(grid.reshape(-1, 3), volume).reshape(grid.shape)
-    changes = np.stack(np.gradient(found, step, axis=(0, 1, 2)), -1)
-    return np.linalg.det(changes)
-
-
 def _inner(volume: Volume, points: np.ndarray) -> np.ndarray:
     values, step = volume.inner
     at = ((points + volume.extent / 2) / step).T
