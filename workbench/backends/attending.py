@@ -85,8 +85,9 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
     network: Any = getattr(model, "network", model)
     decoder = model.decoder
     name = f"{NAME}-{next(_numbers)}"
+    every = (getattr(part, "config", None) for part in network.modules())
     found: dict[int, Any] = {
-        id(part.config): part.config for part in network.modules() if _chooses(part)
+        id(config): config for config in every if hasattr(config, "_attn_implementation")
     }
     configs = list(found.values())
     before = [config._attn_implementation for config in configs]
@@ -165,10 +166,6 @@ def _places(decoder: PreTrainedModel) -> Iterator[list[int]]:
 
     with decoder.register_forward_pre_hook(count, with_kwargs=True):
         yield start
-
-
-def _chooses(part: nn.Module) -> bool:
-    return hasattr(getattr(part, "config", None), "_attn_implementation")
 
 
 def _function(name: str, module: nn.Module) -> Callable:

@@ -129,8 +129,7 @@ def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
 def _tokens(case: _Case) -> float:
     """Count image tokens that another image does not change."""
     others = case.inputs, case.vlm.inputs(1 - case.pixels)
-    image = case.vlm.image_at(case.ids)
-    first, second = (case.vlm.embeddings(one, case.ids)[0, image] for one in others)
+    first, second = (case.vlm.embeddings(one, case.ids) for one in others)
     seeing = ~np.isnan(case.vlm.placement(case.pixels).boxes[:, 0])
     return float((seeing & ~(first != second).any(-1).cpu().numpy()).sum())
 

@@ -14,7 +14,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -107,7 +107,8 @@ class Vlm:
         self.takes = inspect.signature(network.forward).parameters
         self._inputs: OrderedDict[str, Inputs] = OrderedDict()
         self._places = lru_cache(_KEPT)(self._place)
-        self.fit = lru_cache(_KEPT)(self._fit)
+        #: What the processor cuts off an image of a size, and how it squeezes the rest.
+        self.fit = lru_cache(_KEPT)(partial(fit_of, self._values))
         self._pictures = lru_cache(_KEPT)(self._picture)
         made = self._plain(Image.new("RGB", (64, 64)))
         ids = made["input_ids"][0].tolist()
@@ -150,6 +151,9 @@ class Vlm:
     def _plain(self, picture: Image.Image) -> BatchFeature:
         """Return what a shortest prompt about a picture becomes."""
         return self.process(picture, render(self.own_processor, SHORTEST))
+
+    def _values(self, picture: Image.Image) -> torch.Tensor:
+        return self._plain(picture)["pixel_values"]
 
     def _keep(self, pixels: torch.Tensor, made: BatchFeature) -> Inputs:
         found = self._inputs[pixels_sha256(pixels)] = self._of_image(made)
@@ -196,8 +200,8 @@ class Vlm:
         """Return the option that asks for the last logits only, where the network has it."""
         return {"logits_to_keep": count} if "logits_to_keep" in self.takes else {}
 
-    def embeddings(self, inputs: Inputs, ids: Sequence[int]) -> Float[torch.Tensor, "1 T D"]:
-        """Return what enters the decoder for a prompt; differentiable."""
+    def embeddings(self, inputs: Inputs, ids: Sequence[int]) -> Float[torch.Tensor, "N D"]:
+        """Return what enters the decoder for the image tokens of a prompt; differentiable."""
 
         def leave(module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
             raise _ReachedDecoder(options["inputs_embeds"])
@@ -206,21 +210,17 @@ class Vlm:
             with self.decoder.register_forward_pre_hook(leave, with_kwargs=True):
                 self.network(**inputs, **self.text_inputs(ids), use_cache=False)
         except _ReachedDecoder as reached:
-            return reached.args[0]
+            return reached.args[0][0, [n for n, one in enumerate(ids) if one == self.image_id]]
         raise CheckpointError("the decoder was not called with embeddings of the sequence")
 
     def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         _, ids = self.prepare(pixels, SHORTEST)
-        return self.embeddings(self.inputs(pixels), ids)[0, self.image_at(ids)]
-
-    def image_at(self, ids: Sequence[int]) -> list[int]:
-        """Return the positions of the image tokens of a prompt."""
-        return [n for n, one in enumerate(ids) if one == self.image_id]
+        return self.embeddings(self.inputs(pixels), ids)
 
     def own_rows(self, inputs: Inputs, ids: Sequence[int]) -> Float[torch.Tensor, "N D"]:
         """Return the image tokens of a prompt where every position attends to itself only."""
         with watch_attention(self, own_value):
-            return self.embeddings(inputs, ids)[0, self.image_at(ids)]
+            return self.embeddings(inputs, ids)
 
     def last_states(
         self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int] = ()
@@ -239,13 +239,9 @@ class Vlm:
         cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def _fit(self, size: tuple[int, int]) -> tuple[float, float]:
-        """Return what the processor cuts off an image of a size, and how it squeezes the rest."""
-        return fit_of(lambda one: self._plain(one)["pixel_values"], size)
-
     def _picture(self, size: tuple[int, int]) -> Processed:
         """Return the picture that the processor makes of an image of a size."""
-        frame = frame_of(lambda one: self._plain(one)["pixel_values"], size)
+        frame = frame_of(self._values, size)
         made = self._plain(Image.new("RGB", (size[1], size[0])))
         shape, pixels = made["pixel_values"].shape, None
         if "image_grid_thw" in made:
@@ -267,7 +263,7 @@ class Vlm:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def _place(self, size: tuple[int, int]) -> Placement:
-        points, gain = pixel_points(lambda picture: self._plain(picture)["pixel_values"], size)
+        points, gain = pixel_points(self._values, size)
         noise = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         made = self._plain(Image.fromarray(noise).convert("RGB"))
         ids, values = made["input_ids"][0].tolist(), self._of_image(made)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -138,17 +139,15 @@ def load_vlm(
             fails.
         DeviceError, OptionError: see `workbench.load_model`.
     """
-    if "auto_map" in read_object(found.directory / "config.json"):
-        logger.warning("%s names code of its own, which is not run", found.name)
-    empty = _without_weights(found)
-    config, sizes = empty.config, _sizes(empty)
-    weights = find_weights(found.directory)
-    sha256s = hash_weights(weights)
     if quantize == INT8:
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
+    if "auto_map" in read_object(found.directory / "config.json"):
+        logger.warning("%s names code of its own, which is not run", found.name)
+    empty, sizes, card = _described(found)
+    config = empty.network.config
     placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    with quiet_loading(weights):
+    with quiet_loading(find_weights(found.directory)):
         opened: Any = AutoModelForImageTextToText.from_pretrained(
             found.directory, dtype=placement.dtype, local_files_only=True, use_safetensors=True,
             trust_remote_code=False, output_loading_info=True,
@@ -164,11 +163,10 @@ def load_vlm(
             f"{missing[0]}; copy the whole checkpoint"
         )
     network.eval().requires_grad_(False)
-    vlm, card = _described(found, network, sizes, sha256s, placement.stated)
     say_once(found.name, card.notice, card.licence)
     if verify and config.model_type not in TESTED:
-        need_all(check(vlm))
-    return vlm.network, vlm.own_processor, card, placement
+        need_all(check(Vlm(network, empty.own_processor)))
+    return network, empty.own_processor, replace(card, placement=placement.stated), placement
 
 
 def card_of_vlm(found: CheckpointSource) -> ModelCard:
@@ -177,34 +175,22 @@ def card_of_vlm(found: CheckpointSource) -> ModelCard:
     Raises:
         CheckpointError: see `load_vlm`.
     """
-    empty = _without_weights(found)
-    sha256s = hash_weights(find_weights(found.directory))
-    return _described(found, empty, _sizes(empty), sha256s, "")[1]
+    return _described(found)[2]
 
 
-def _without_weights(found: CheckpointSource) -> PreTrainedModel:
+def _described(found: CheckpointSource) -> tuple[Vlm, PartSizes, ModelCard]:
+    """Open a checkpoint without its weights, of which only the hashes are read."""
     config = AutoConfig.from_pretrained(
         found.directory, local_files_only=True, trust_remote_code=False
     )
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
-
-
-def _sizes(network: PreTrainedModel) -> PartSizes:
+        network = AutoModelForImageTextToText.from_config(config)
     head = cast(nn.Linear, network.get_output_embeddings())
-    return measure_parts(network, network.get_encoder("image"), network.get_decoder(), head)
-
-
-def _described(
-    found: CheckpointSource,
-    network: PreTrainedModel,
-    sizes: PartSizes,
-    sha256s: Mapping[str, str],
-    placed: str,
-) -> tuple[Vlm, ModelCard]:
+    sizes = measure_parts(network, network.get_encoder("image"), network.get_decoder(), head)
+    sha256s = hash_weights(find_weights(found.directory))
     try:
         vlm = Vlm(network, load_processor(found.directory))
-        return vlm, _card(found, vlm, sizes, sha256s, placed)
+        return vlm, sizes, _card(found, vlm, sizes, sha256s)
     except WorkbenchError:
         raise
     except Exception as error:  # of the processor, which may raise anything
@@ -215,11 +201,7 @@ def _described(
 
 
 def _card(
-    found: CheckpointSource,
-    vlm: Vlm,
-    sizes: PartSizes,
-    sha256s: Mapping[str, str],
-    placed: str,
+    found: CheckpointSource, vlm: Vlm, sizes: PartSizes, sha256s: dict[str, str]
 ) -> ModelCard:
     config = vlm.network.config
     text, seen = config.get_text_config(), config.vision_config
@@ -232,11 +214,11 @@ def _card(
     # a number, or one for each layer
     heads, widths = (np.broadcast_to(n, text.num_hidden_layers) for n in get_head_shapes(text))
     return ModelCard(
-        name=str(facts.get("name", found.name)), revision=found.revision, sha256s=dict(sha256s),
+        name=str(facts.get("name", found.name)), revision=found.revision, sha256s=sha256s,
         licence=terms.licence, notice=terms.notice, domain=terms.domain,
         parameters=sizes.parts(), memory=sizes.memory(),
         context_length=context, image_tokens=tokens, text_tokens=context - tokens,
         image_size=side, patch_size=int(np.ravel(seen.patch_size)[0]),
         cache_bytes=4 * int(heads @ widths),
-        template=template_name(vlm.own_processor), facts=facts, placement=placed,
+        template=template_name(vlm.own_processor), facts=facts,
     )  # fmt: skip
