@@ -43,7 +43,7 @@ def test_values_are_read():
     [
         ({"WORKBENCH_OFFLINE": "maybe"}, "WORKBENCH_OFFLINE must be 1 or 0, got 'maybe'"),
         ({"WORKBENCH_MAX_PIXELS": "many"}, "WORKBENCH_MAX_PIXELS must be a whole number"),
-        ({"WORKBENCH_MAX_PIXELS": "0"}, "max_pixels must be at least 1, got 0"),
+        ({"WORKBENCH_MAX_PIXELS": "0"}, "max_pixels must be a whole number of 1 or more, got 0"),
         ({"WORKBENCH_DEVICE": "tpu"}, "device must be one of auto, cpu"),
         ({"WORKBENCH_DTYPE": "int3"}, "dtype must be one of auto, float32"),
     ],

@@ -9,10 +9,12 @@ Of arrays, tables and collections the size stands there.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, dataclass_transform
 
@@ -88,6 +90,13 @@ def plain(value: object) -> Any:
         return value.as_posix()
     to_list = getattr(value, "tolist", None)
     return plain(to_list()) if callable(to_list) else value
+
+
+def png_text(save: Callable[[BytesIO], object]) -> str:
+    """Return as base64 the PNG that a function writes to a file: `lambda to: fig.savefig(to)`."""
+    buffer = BytesIO()
+    save(buffer)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def to_json(value: object, *, ascii_only: bool = False) -> str:

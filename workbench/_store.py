@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -93,6 +94,14 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_yaml(package: str, name: str) -> Any:
+    """Return the value of a YAML file that lies in a package."""
+    import yaml  # which commands that need no list do without
+
+    text = (files(package) / name).read_text("utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # 30 times as fast
 
 
 class JsonLines:

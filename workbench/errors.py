@@ -7,6 +7,9 @@ for callers who have never heard of this package.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from importlib import import_module
+from numbers import Integral
+from types import ModuleType
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
@@ -69,6 +72,24 @@ class TrainingError(WorkbenchError, RuntimeError):
 
 class RunError(WorkbenchError, RuntimeError):
     """A run over a manifest cannot start or go on; what it finished is kept in its folder."""
+
+
+def check_whole(least: int, **numbers: object) -> None:
+    """Raise `OptionError` for the first that is no whole number from `least` up."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+            raise OptionError(f"{name} must be a whole number of {least} or more, got {value!r}")
+
+
+def need_package(name: str, extra: str, *, what: str) -> ModuleType:
+    """Import an optional package; `MissingDependencyError` names the extra that brings it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what} needs the package {name}; install it with "
+            f"pip install 'cxr-llava-workbench[{extra}]'"
+        ) from error
 
 
 def check_one_of(what: str, given: str, allowed: Collection[str]) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.errors import OptionError, did_you_mean
+from workbench.errors import OptionError, check_whole, did_you_mean
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -46,8 +46,7 @@ class Settings:
         check_device(self.device)
         if self.dtype not in DTYPES:
             raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.max_pixels < 1:
-            raise OptionError(f"max_pixels must be at least 1, got {self.max_pixels}")
+        check_whole(1, max_pixels=self.max_pixels)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -106,7 +106,7 @@ def test_errors(toy):
     with pytest.raises(InputError, match="does not contain 'nodule'"):
         heads(toy.trace(), "nodule")
     found = heads(toy.trace())
-    with pytest.raises(OptionError, match="n must be 1 or more, got 0"):
+    with pytest.raises(OptionError, match="n must be a whole number of 1 or more, got 0"):
         found.best(0)
 
 

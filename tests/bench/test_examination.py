@@ -267,9 +267,9 @@ def test_text_table_and_plot_show_every_number(oracle):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n must be 1 or more"),
-        ({"seed": -1}, "seed must be 0 or more"),
-        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"n": 0}, "n must be a whole number of 1 or more"),
+        ({"seed": -1}, "seed must be a whole number of 0 or more"),
+        ({"batch_size": 0}, "batch_size must be a whole number of 1 or more"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -340,11 +340,11 @@ def test_fixed_maps_are_fixed(model):
     [
         ({"methods": ("attention", "lime")}, "unknown method 'lime'; expected some of: attention"),
         ({"methods": ()}, "name at least one method"),
-        ({"n": 0}, "n must be 1 or more, got 0"),
-        ({"jobs": 0}, "jobs must be 1 or more, got 0"),
-        ({"slow_cases": 0}, "slow_cases must be 1 or more, got 0"),
-        ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"randomised_cases": -1}, "randomised_cases must be 0 or more, got -1"),
+        ({"n": 0}, "n must be a whole number of 1 or more, got 0"),
+        ({"jobs": 0}, "jobs must be a whole number of 1 or more, got 0"),
+        ({"slow_cases": 0}, "slow_cases must be a whole number of 1 or more, got 0"),
+        ({"seed": -1}, "seed must be a whole number of 0 or more, got -1"),
+        ({"randomised_cases": -1}, "randomised_cases must be a whole number of 0 or more, got -1"),
     ],
 )
 def test_wrong_options(options, message, ordered):

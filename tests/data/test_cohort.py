@@ -120,7 +120,7 @@ def test_subset_says_what_falls_short():
     picked = wb.data.subset(made(), per_finding=500, findings=["pneumothorax", "nodule"])
     assert any(note.startswith("nodule: only 0 of 500") for note in picked.notes)
     assert set(picked.frame["pneumothorax"]) == {"present"}
-    with pytest.raises(OptionError, match="per_finding must be at least 1"):
+    with pytest.raises(OptionError, match="per_finding must be a whole number of 1 or more"):
         wb.data.subset(made(), per_finding=0)
     with pytest.raises(OptionError, match="unknown finding 'gremlin'"):
         wb.data.subset(made(), findings=["gremlin"])

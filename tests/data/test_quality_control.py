@@ -126,7 +126,7 @@ def test_a_lateral_radiograph_that_is_called_frontal_is_a_suspect(tmp_path, ches
 
 def test_options_are_checked(folder):
     manifest = wb.data.build("folder", source=folder, hash_files=False)
-    with pytest.raises(OptionError, match="workers must be at least 1"):
+    with pytest.raises(OptionError, match="workers must be a whole number of 1 or more"):
         wb.data.quality(manifest, workers=0)
     without = wb.data.Manifest(manifest.frame)
     with pytest.raises(InputError, match="no image is at hand"):

@@ -123,7 +123,7 @@ def test_detect_repairs(mini):
     answer = mini.model.ask(mini.case, "Is there an effusion?")
     with pytest.raises(OptionError, match="the trace is of a question; trace a report"):
         detect(mini.model.trace(mini.case, answer))
-    with pytest.raises(OptionError, match="samples must be 0 or more"):
+    with pytest.raises(OptionError, match="samples must be a whole number of 0 or more"):
         detect(mini.trace, samples=-1)
     with pytest.raises(InputError, match="the probe was fitted for other weights"):
         detect(mini.trace, samples=0, probe=LinearProbe(np.ones(3), 0.0, "f" * 64, ""))
@@ -290,7 +290,7 @@ def test_frequencies_are_shares():
 
 
 def test_benchmark_repairs(tiny_trace):
-    with pytest.raises(OptionError, match="n must be 1 or more"):
+    with pytest.raises(OptionError, match="n must be a whole number of 1 or more"):
         benchmark_hallucination(None, n=0)
     with pytest.raises(OptionError, match="fit is a share of the patients"):
         benchmark_hallucination(None, fit=1)

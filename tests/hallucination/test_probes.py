@@ -227,5 +227,5 @@ def test_errors_repair(mini):
         probe_wording(YES, CASES, findings="nodule")
     with pytest.raises(InputError, match="two patients or more"):
         probe_wrong_patient(mini.model, [wb.phantom(1)])
-    with pytest.raises(OptionError, match="samples must be 2 or more"):
+    with pytest.raises(OptionError, match="samples must be a whole number of 2 or more"):
         probe_self_consistency(mini.model, [wb.phantom(1)], samples=1)

@@ -245,7 +245,7 @@ def test_a_sample_is_seeded_stratified_and_weighted(many):
     np.testing.assert_allclose(taken["sum"], strata)
     assert taken["size"].max() - taken["size"].min() <= 1
     assert len(many.sample(10**6)) == len(many)
-    with pytest.raises(OptionError, match="n must be 1 or more"):
+    with pytest.raises(OptionError, match="n must be a whole number of 1 or more"):
         many.sample(0)
 
 

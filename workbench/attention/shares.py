@@ -33,7 +33,7 @@ from scipy.special import entr
 
 from workbench.attention.word_maps import head_words, layer_words, target_of
 from workbench.backends.levels import READER, needs
-from workbench.errors import InputError, OptionError, check_one_of
+from workbench.errors import InputError, check_one_of, check_whole
 from workbench.figures.attention import draw_heads, draw_score, draw_sources
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
@@ -216,8 +216,7 @@ class HeadScores:
         Raises:
             OptionError: n is below 1.
         """
-        if n < 1:
-            raise OptionError(f"n must be 1 or more, got {n}")
+        check_whole(1, n=n)
         frame = self.to_frame().sort_values("pointing", ascending=False, kind="stable")
         return [(int(layer), int(head)) for layer, head in frame[["layer", "head"]].to_numpy()[:n]]
 

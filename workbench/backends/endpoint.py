@@ -7,9 +7,7 @@ host but this machine has to be allowed by name.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import ipaddress
 import logging
 import os
@@ -26,12 +24,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench._repr import png_text
 from workbench.backends.levels import READER, check_level
 from workbench.backends.reader import YES_NO, OwnPixels, Reader, picture_of
-from workbench.errors import InputError, MissingDependencyError, OptionError, RunError
+from workbench.errors import InputError, OptionError, RunError, check_whole, need_package
 from workbench.generation.engine import Guide, Request, pixels_sha256
-from workbench.generation.options import DecodingSettings, check_whole
-from workbench.generation.responder import Job
+from workbench.generation.options import DecodingSettings
+from workbench.generation.responder import Job, Responder
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
@@ -52,12 +51,6 @@ PARALLEL = 4
 
 #: Side of the square that stands for an endpoint's input, pixels; likeliest first words asked for.
 _SIDE, _TOP = 512, 20
-
-#: What a reader has and an endpoint does not.
-_INSIDE = {
-    "origin", "sizes", "network", "vision", "projector", "decoder", "head", "tokenizer", "engine",
-    "budget",
-}  # fmt: skip
 
 _KEY = "OPENAI_API_KEY"
 _STOPS = {"stop": "eos", "length": "limit"}
@@ -86,15 +79,8 @@ def check_host(url: str, allow_remote: bool) -> str:
 
 def connect(url: str) -> OpenAI:
     """Return a client of an endpoint, where the package openai is installed."""
-    try:
-        from openai import OpenAI
-    except ImportError as error:
-        raise MissingDependencyError(
-            "an endpoint needs the package openai; install it with "
-            "pip install 'cxr-llava-workbench[endpoint]'"
-        ) from error
-    key = os.environ.get(_KEY) or "none"
-    return OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
+    openai, key = need_package("openai", "endpoint", what="an endpoint"), os.environ.get(_KEY)
+    return openai.OpenAI(base_url=url, api_key=key or "none", timeout=TIMEOUT, max_retries=RETRIES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +187,7 @@ class EndpointWriter(Reader):
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
         """Write answers in the order of the jobs, which are taken as they are needed."""
-        check_whole("batch_size", batch_size, 1)
+        check_whole(1, batch_size=batch_size)
         waiting = iter(jobs)
         while some := list(islice(waiting, batch_size)):
             yield from self.answer_batch(some)
@@ -227,7 +213,8 @@ class EndpointWriter(Reader):
         return TextStream(pieces(), lambda ids: "".join(parts[: len(ids)]), finish)
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name in _INSIDE:
+        inside = Reader.__annotations__ | Responder.__annotations__  # an endpoint has its identity
+        if name in inside and name != "identity":
             self._closed()
         raise AttributeError(name)
 
@@ -330,9 +317,8 @@ def _messages(request: Request) -> list[dict[str, Any]]:
         if not mark:
             found.append({"role": one.role, "content": one.content})
             continue
-        buffer = io.BytesIO()
-        picture_of(request.pixel_values).convert("L").save(buffer, "PNG")
-        data = base64.b64encode(buffer.getvalue()).decode()
+        grey = picture_of(request.pixel_values).convert("L")
+        data = png_text(lambda to, grey=grey: grey.save(to, "PNG"))
         image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
         content = [image, {"type": "text", "text": before + behind}]
         found.append({"role": one.role, "content": content})

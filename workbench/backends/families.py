@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
+from workbench._store import read_yaml
 from workbench.errors import OptionError, did_you_mean, unknown_name
 from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
 from workbench.radiograph import Radiograph
@@ -35,10 +34,12 @@ TESTED = frozenset(
     }
 )  # fmt: skip
 
+_Kind = TypeVar("_Kind", Prompts, BoxConvention)
+
 
 @cache
 def _registry(name: str = "prompts.yaml") -> Mapping[str, Mapping[str, Any]]:
-    return yaml.safe_load((files("workbench.backends") / name).read_text("utf-8"))
+    return read_yaml("workbench.backends", name)
 
 
 def _entry_of(registry: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> str | None:
@@ -49,16 +50,21 @@ def _entry_of(registry: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -
     return next((by_model[name.lower()] for name in names if name.lower() in by_model), None)
 
 
+def _made(kind: type[_Kind], file: str = "prompts.yaml") -> dict[str, _Kind]:
+    """Return what the entries of a registry describe, by name."""
+    found = {}
+    for name, entry in _registry(file).items():
+        stated = {k: v for k, v in entry.items() if k in kind.__dataclass_fields__}
+        if "source" in entry:
+            stated["source"] = f"{entry['source']}, read {entry['read']}"
+        found[name] = kind(name, **stated)
+    return found
+
+
 @cache
 def box_conventions() -> Mapping[str, BoxConvention]:
     """Return how models write boxes: name -> convention."""
-    found = {}
-    for name, entry in _registry("boxes.yaml").items():
-        fields = {k: v for k, v in entry.items() if k in BoxConvention.__dataclass_fields__}
-        if "source" in entry:
-            fields["source"] = f"{entry['source']}, read {entry['read']}"
-        found[name] = BoxConvention(name, **fields)
-    return found
+    return _made(BoxConvention, "boxes.yaml")
 
 
 def find_boxes(
@@ -83,8 +89,7 @@ def find_boxes(
         return known[given]
     registry = _registry("boxes.yaml")
     of_family = (key for key, entry in registry.items() if family in entry.get("families", ()))
-    name = _entry_of(registry, names) or next(of_family, None)
-    return None if name is None else known[name]
+    return known.get(_entry_of(registry, names) or next(of_family, ""))
 
 
 def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
@@ -99,20 +104,13 @@ def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
     """
     if isinstance(given, Prompts):
         return given
-    found = _entry_of(_registry(), names) or PUBLISHED_PROMPTS.name
-    name = found if given is None else given
-    if name == PUBLISHED_PROMPTS.name:
-        return PUBLISHED_PROMPTS
-    if name not in _registry():
-        allowed = (PUBLISHED_PROMPTS.name, *_registry())
+    allowed = {PUBLISHED_PROMPTS.name: PUBLISHED_PROMPTS, **_made(Prompts)}
+    if given is not None and given not in allowed:
         raise OptionError(
             f"prompts must be one of {', '.join(allowed)} or a workbench.model.Prompts, got "
             f"{given!r}{did_you_mean(str(given), allowed)}"
         )
-    entry = dict(_registry()[name])
-    del entry["models"]
-    source = f"{entry.pop('source')}, read {entry.pop('read')}"
-    return Prompts(name, source, **entry)
+    return allowed[given or _entry_of(_registry(), names) or PUBLISHED_PROMPTS.name]
 
 
 def boxes_in(

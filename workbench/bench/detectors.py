@@ -23,9 +23,9 @@ from pathlib import Path
 
 from workbench.backends.levels import READER, needs
 from workbench.bench.detector_table import DetectorTable, tabulate
-from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers
+from workbench.bench.keys import CaseKey, Radiographs, case_keys
 from workbench.bench.loop import run_tasks
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_whole
 from workbench.evaluation.counts import find_policy
 from workbench.findings import NOT_MENTIONED, PHANTOM_FINDINGS
 from workbench.hallucination.calibration import (
@@ -118,7 +118,7 @@ def judge_cases(
     Options and errors are those of `benchmark_hallucination`. Phantoms to fit on have seeds below
     10,000,000.
     """
-    check_numbers(0, seed=seed, samples=samples)
+    check_whole(0, seed=seed, samples=samples)
     return run_tasks(
         model,
         partial(judge_case, samples=samples),

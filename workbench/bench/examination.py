@@ -31,12 +31,12 @@ from workbench.bench.keys import (
     PhantomKey,
     Place,
     Radiographs,
-    check_numbers,
     coded,
     places,
 )
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.cases import Case
+from workbench.errors import check_whole
 from workbench.evaluation.intervals import alone
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
@@ -100,8 +100,8 @@ def examine(
         OptionError: a number is too small, or `kept` is of another model.
         InputError: the manifest cannot be read, or has no row with a label and an image.
     """
-    check_numbers(1, batch_size=batch_size, **({} if n is None else {"n": n}))
-    check_numbers(0, seed=seed)
+    check_whole(1, batch_size=batch_size, **({} if n is None else {"n": n}))
+    check_whole(0, seed=seed)
     size, keys = model.image_size, _keys(n, domains, seed, radiographs)
     step = max(1, _CHUNK // batch_size) * batch_size
     tasks = [

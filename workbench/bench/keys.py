@@ -17,18 +17,11 @@ from workbench import data as manifests
 from workbench._store import file_sha256
 from workbench.cases import Case, located, row_case
 from workbench.data.manifest import Manifest
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_whole
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT
 from workbench.phantom.case import DRAWN, Phantom, phantom, size_near
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import by_finding
-
-
-def check_numbers(least: int, **numbers: int) -> None:
-    """Raise `OptionError` for the first number below `least`."""
-    for name, value in numbers.items():
-        if value < least:
-            raise OptionError(f"{name} must be {least} or more, got {value}")
 
 
 class Place(NamedTuple):
@@ -178,7 +171,7 @@ def case_keys(
     the seeds seed .. seed + ceil(n / 2) - 1, and half external, with those that follow.
     """
     if n is not None:
-        check_numbers(1, n=n)
+        check_whole(1, n=n)
     if radiographs is not None:
         return [key for key, _ in radiographs.rows(n, seed, coded)]
     n = phantoms if n is None else n

@@ -31,7 +31,8 @@ from tqdm.auto import tqdm
 
 from workbench._repr import short_repr, to_json
 from workbench._store import StoredResults
-from workbench.bench.keys import Radiographs, check_numbers
+from workbench.bench.keys import Radiographs
+from workbench.errors import check_whole
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
 from workbench.figures.tables import bullets, html_table
@@ -83,7 +84,7 @@ def run_tasks(
         OptionError: `kept` is of other weights or options.
         RunError: `kept` cannot be written.
     """
-    check_numbers(1, jobs=jobs)
+    check_whole(1, jobs=jobs)
     if radiographs is not None:
         options = {**options, "manifest": radiographs.sha256}
     elif warning := seen_warning(seed):

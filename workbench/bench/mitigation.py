@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 
 from workbench._repr import result
 from workbench.backends.levels import READER, needs
-from workbench.bench.keys import STATABLE, CaseKey, Radiographs, case_keys, check_numbers, known
+from workbench.bench.keys import STATABLE, CaseKey, Radiographs, case_keys, known
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_whole
 from workbench.evaluation.counts import find_policy, macro_f1
 from workbench.evaluation.intervals import Estimate, alone, estimate, grouped_weights
 from workbench.figures.estimates import plot_trade_off
@@ -103,8 +103,8 @@ def benchmark_mitigation(
             or `kept` is of other weights or options.
         InputError: a mitigation needs a calibration, and none is shipped for the model.
     """
-    check_numbers(1, resamples=resamples)
-    check_numbers(0, seed=seed)
+    check_whole(1, resamples=resamples)
+    check_whole(0, seed=seed)
     find_policy(policy)
     if mitigations is None:
         mitigations = _usable(model)

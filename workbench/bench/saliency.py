@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from workbench.backends.levels import READER, needs
-from workbench.bench.keys import CaseKey, PhantomKey, Radiographs, check_numbers, shown
+from workbench.bench.keys import CaseKey, PhantomKey, Radiographs, shown
 from workbench.bench.loop import run_tasks
 from workbench.bench.saliency_table import QUANTILE, MapScore, SaliencyTable, tabulate
-from workbench.errors import OptionError, unknown_name
+from workbench.errors import OptionError, check_whole, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import DRAWN
@@ -132,8 +132,8 @@ def benchmark_saliency(
     pairs = _cases(n, seed, radiographs, domain)
     slow = min(max(len(pairs) // 3, 16), 48) if slow_cases is None else slow_cases
     checked = min(-(-len(pairs) // 10), 10) if randomised_cases is None else randomised_cases
-    check_numbers(1, slow_cases=slow)
-    check_numbers(0, seed=seed, randomised_cases=checked)
+    check_whole(1, slow_cases=slow)
+    check_whole(0, seed=seed, randomised_cases=checked)
     results = run_tasks(
         model,
         score_case,
@@ -171,7 +171,7 @@ def _cases(
 ) -> list[tuple[CaseKey, str]]:
     """Return cases with their finding; phantoms take turns, so the first ones have them all."""
     if n is not None:
-        check_numbers(1, n=n)
+        check_whole(1, n=n)
     if radiographs is not None:
         rows = radiographs.rows(n, seed, shown)
         every: list[tuple[CaseKey, str]] = [(key, name) for key, names in rows for name in names]

@@ -23,7 +23,7 @@ from workbench._progress import progress as progress
 from workbench._repr import to_json as to_json
 from workbench._store import whole_file
 from workbench._tables import listed, neutral, read_rows
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_whole
 from workbench.settings import DTYPES, Settings, check_device
 
 if TYPE_CHECKING:
@@ -189,9 +189,8 @@ def need_paths(args: argparse.Namespace) -> None:
 def at_least(args: argparse.Namespace, **least: int) -> None:
     """Refuse numbers below their least; those that were not given are None."""
     for name, low in least.items():
-        value = getattr(args, name)
-        if value is not None and value < low:
-            raise OptionError(f"{name} must be a whole number of {low} or more, got {value}")
+        if (value := getattr(args, name)) is not None:
+            check_whole(low, **{name: value})
 
 
 def loading(args: argparse.Namespace) -> None:

@@ -12,10 +12,10 @@ from dataclasses import field
 from functools import cache, cached_property
 from importlib.resources import files
 
-import yaml
 from pydantic import TypeAdapter
 
 from workbench._repr import result
+from workbench._store import read_yaml
 from workbench.data.columns import VOCABULARY
 from workbench.errors import OptionError, unknown_name
 
@@ -121,7 +121,7 @@ def card_text(name: str) -> str:
 
 @cache
 def _raw(key: str) -> dict:
-    return yaml.load(card_text(key), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return read_yaml("workbench.data", f"cards/{source_key(key)}.yaml")
 
 
 @cache

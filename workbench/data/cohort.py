@@ -19,7 +19,7 @@ from workbench._tables import listed, read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS, VOCABULARY
 from workbench.data.frames import meet, name_form, number_form, plain_form, within_source
 from workbench.data.manifest import Manifest
-from workbench.errors import InputError, OptionError, check_one_of
+from workbench.errors import InputError, OptionError, check_one_of, check_whole
 from workbench.findings import PRESENT, standard_name
 
 FRACTIONS = {"train": 0.7, "validate": 0.1, "test": 0.2}
@@ -90,8 +90,7 @@ def subset(
     Raises:
         OptionError: per_finding is not positive, or a finding is not known.
     """
-    if per_finding < 1:
-        raise OptionError(f"per_finding must be at least 1, got {per_finding}")
+    check_whole(1, per_finding=per_finding)
     asked = findings or FINDING_COLUMNS
     names = [name if name in FINDING_COLUMNS else standard_name(name) for name in asked]
     frame = manifest.frame

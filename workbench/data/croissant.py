@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,7 +23,7 @@ from workbench._store import file_sha256, whole_file
 from workbench.data.cards import SOURCES, DataCard, card
 from workbench.data.columns import BY_NAME, REPORT_COLUMNS
 from workbench.data.frames import read_table
-from workbench.errors import InputError, MissingDependencyError
+from workbench.errors import InputError, need_package
 
 if TYPE_CHECKING:
     from mlcroissant import Field
@@ -119,12 +120,5 @@ def _sensitive(frame: pd.DataFrame) -> list[str]:
     return ["pseudonyms of patients", *told]
 
 
-def _mlcroissant() -> Any:
-    try:
-        import mlcroissant
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a Croissant description needs the package mlcroissant; install it with "
-            "pip install 'cxr-llava-workbench[croissant]'"
-        ) from error
-    return mlcroissant
+def _mlcroissant() -> ModuleType:
+    return need_package("mlcroissant", "croissant", what="a Croissant description")

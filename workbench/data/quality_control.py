@@ -25,7 +25,7 @@ from workbench._repr import result
 from workbench._store import JsonLines, file_stamp
 from workbench.data.images import Root, dhash, near_pairs
 from workbench.data.manifest import Manifest
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_one_of, check_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,8 +168,8 @@ def quality(
     folder = Path(root) if root is not None else manifest.root
     if folder is None:
         raise InputError("no image is at hand; name the folder of the images with root=")
-    if workers < 1 or fit not in ("crop", "pad"):
-        raise OptionError(f"workers must be at least 1 and fit crop or pad, got {workers}, {fit!r}")
+    check_whole(1, workers=workers)
+    check_one_of("fit", fit, ("crop", "pad"))
     images = manifest.frame[manifest.frame["path"].notna()]
     journal = None if out is None else JsonLines(Path(out) / "quality.jsonl")
     # torn lines, and those of other readings, are passed over

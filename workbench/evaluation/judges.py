@@ -24,18 +24,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
 from workbench._progress import progress as bar
 from workbench._repr import result
-from workbench._store import StoredResults, parse_json
+from workbench._store import StoredResults, parse_json, read_yaml
 from workbench.backends.endpoint import PARALLEL
 from workbench.backends.levels import WRITER, needs
 from workbench.errors import InputError, OptionError, check_one_of
@@ -312,6 +310,5 @@ def _scored(metric: str, reply: str) -> tuple[str, Measured]:
 @cache
 def _asked_with(metric: str) -> dict[str, Any]:
     """Return "system", "prompt" and "forms" of a metric."""
-    text = (files("workbench.evaluation") / "judges.yaml").read_text(encoding="utf-8")
-    known = yaml.safe_load(text)
+    known = read_yaml("workbench.evaluation", "judges.yaml")
     return {"system": known["system"], **known[metric]}

@@ -34,7 +34,7 @@ from workbench._progress import progress
 from workbench._repr import result
 from workbench._tables import brief, listed, read_frame
 from workbench.backends.levels import TEXTS, needs
-from workbench.data.frames import within_source
+from workbench.data.frames import refuse_two, within_source
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, Pairs, Policy
@@ -279,10 +279,7 @@ def _finding_columns(columns: list[str]) -> dict[str, str]:
             finding = standard_name(column)
         except OptionError:
             continue
-        if finding in owners:
-            raise InputError(
-                f"two columns stand for {finding}: {owners[finding]!r} and {column!r}; keep one"
-            )
+        refuse_two(owners.get(finding), column, finding)
         owners[finding] = column
     return {column: finding for finding, column in owners.items()}
 

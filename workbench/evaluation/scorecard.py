@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from workbench._repr import result
 from workbench._version import __version__
 from workbench.backends.levels import TEXTS, needs
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_whole
 from workbench.evaluation.counts import (
     AVERAGE_NAMES,
     OUTCOMES,
@@ -251,8 +251,7 @@ def score(
         OptionError: unknown policy or finding, or a number out of range.
     """
     chosen = find_policy(policy)
-    if resamples < 0:
-        raise OptionError(f"resamples must be 0 or more; got {resamples}")
+    check_whole(0, resamples=resamples)
     column = patients if isinstance(patients, str) else None
     predicted = read_reports(predictions, role="predictions", name=name, patient_column=column)
     expected = read_reports(references, role="references", patient_column=column)

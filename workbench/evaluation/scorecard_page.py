@@ -16,16 +16,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 
 from workbench._repr import result
+from workbench._store import read_yaml
 from workbench._tables import neutral
 from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.comparison import Comparison
@@ -250,8 +249,7 @@ def published_table(
 @cache
 def read_published() -> dict[str, Any]:
     """Return the published figures as they are in `published.yaml`."""
-    text = (files("workbench.evaluation") / "published.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return read_yaml("workbench.evaluation", "published.yaml")
 
 
 def _own_cells(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from workbench._repr import png_text
 from workbench._store import whole_file
 from workbench.errors import InputError
 from workbench.figures.tables import bullets
@@ -23,9 +22,7 @@ def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
 
     `alt` says what it shows, for those who cannot see it; it is escaped here.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = png_text(lambda to: figure.savefig(to, format="png", dpi=dpi))
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
 
 

@@ -22,7 +22,7 @@ from workbench._repr import result
 from workbench.backends.levels import READER, needs
 from workbench.cases import Case, cases_of, phantom_case
 from workbench.data.manifest import Manifest
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_whole
 from workbench.figures.tables import frame_table, html_table
 from workbench.figures.training import plot_changes, plot_pairs
 from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
@@ -111,8 +111,7 @@ def examine(
         InputError: the finding is not known to be present in one case and absent in another.
     """
     drawn = cases is None
-    if n < 2:
-        raise OptionError(f"n must be at least 2, got {n}")
+    check_whole(2, n=n)
     if drawn and (warning := seen_warning(seed)) is not None:
         logger.warning(warning)
     cases = unseen_cases(finding, n=n, seed=seed) if cases is None else cases_of(cases)

@@ -21,15 +21,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import files
 from itertools import takewhile
 
-import yaml
-
+from workbench._store import read_yaml
 from workbench.hallucination.text_checks import PRIOR
 from workbench.reports import divide, label, sentences
 
-PATTERNS = yaml.safe_load((files("workbench.finetune") / "prior_patterns.yaml").read_text("utf-8"))
+PATTERNS = read_yaml("workbench.finetune", "prior_patterns.yaml")
 
 
 def filled(text: str) -> str:

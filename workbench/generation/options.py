@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import repeat
 from typing import Any, TypedDict
 
-from workbench.errors import CheckpointError, ContextBudgetError, OptionError
+from workbench.errors import CheckpointError, ContextBudgetError, OptionError, check_whole
 
 #: At or below this temperature the published pipeline decodes greedily.
 GREEDY_TEMPERATURE = 0.001
@@ -23,12 +23,6 @@ DEFAULT_NEW_TOKENS = 512
 
 #: M of the published rule where config.json has no top-level `max_position_embeddings`.
 PUBLISHED_CONTEXT = 2048
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise an OptionError where an option is no whole number from `least` up."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -68,10 +62,10 @@ class DecodingSettings:
             )
         if not 0.0 < self.top_p <= 1.0:
             raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps all")
-        check_whole("top_k", self.top_k, 0)
+        check_whole(0, top_k=self.top_k)
         for name, least in (("max_new_tokens", 1), ("seed", 0)):
             if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), least)
+                check_whole(least, **{name: getattr(self, name)})
         if self.do_sample and self.temperature <= GREEDY_TEMPERATURE:
             raise OptionError(
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "

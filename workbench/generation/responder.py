@@ -18,14 +18,13 @@ import torch
 from jaxtyping import Float
 
 from workbench._repr import short_repr
-from workbench.errors import InputError
+from workbench.errors import InputError, check_whole
 from workbench.generation.engine import Engine, Guide, Request, Step, check_finite, pixels_sha256
 from workbench.generation.kvcache import Decoding, ImagePrefix
 from workbench.generation.options import (
     PUBLISHED_CONTEXT,
     ContextBudget,
     DecodingSettings,
-    check_whole,
     end_ids,
 )
 from workbench.generation.result import Generation, ModelIdentity
@@ -204,7 +203,7 @@ class Responder:
         Raises:
             OptionError: batch_size is below 1.
         """
-        check_whole("batch_size", batch_size, 1)
+        check_whole(1, batch_size=batch_size)
         return self._in_order(iter(jobs), min(batch_size, self.engine.most_rows or batch_size))
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
@@ -258,7 +257,7 @@ class Responder:
             raise InputError(
                 f"expected at least one image and one token, got {len(pixels)} and {len(tokens)}"
             )
-        check_whole("batch_size", batch_size, 1)
+        check_whole(1, batch_size=batch_size)
         self.budget.resolve(DecodingSettings(max_new_tokens=len(tokens)), len(prompt_ids))
         by_hash = {pixels_sha256(image): image for image in pixels}
         order = sorted(by_hash)

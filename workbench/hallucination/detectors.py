@@ -42,7 +42,7 @@ from matplotlib.axes import Axes
 from workbench._repr import result
 from workbench.attention.shares import KINDS, sources
 from workbench.backends.levels import READER, needs
-from workbench.errors import InputError, OptionError, check_one_of
+from workbench.errors import InputError, OptionError, check_one_of, check_whole
 from workbench.figures.estimates import plot_bars
 from workbench.figures.tables import html_table
 from workbench.findings import NO_FINDING, PRESENT
@@ -152,8 +152,7 @@ def detect(
         OptionError: samples is below 0, or the trace is of anything but a report.
     """
     model = trace.need_model(ChestXrayModel)
-    if samples < 0:
-        raise OptionError(f"samples must be 0 or more, got {samples}")
+    check_whole(0, samples=samples)
     if trace.generation.task != "report":
         raise OptionError(
             f"detectors judge reports, and the trace is of a {trace.generation.task}; "

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from workbench._repr import result
 from workbench.cases import Case
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.evaluation.intervals import Estimate, grouped_weights, ratio, wilson
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
 from workbench.interface import ChestXrayModel
@@ -122,12 +122,6 @@ def resampled(
 
     Without `below` it is the mean.
     """
-    below = np.ones(len(owner)) if below is None else below
-    names = list(dict.fromkeys(owner))
-    at = np.array([names.index(name) for name in owner], int)
-    first, second = (
-        np.bincount(at, weights=np.asarray(values, float), minlength=len(names))
-        for values in (above, below)
-    )
-    weights = bootstrap_weights(len(names), np.random.default_rng([seed, len(names)]))
-    return ratio(first, second, weights)
+    weights = grouped_weights(owner, np.random.default_rng([seed, len(set(owner))]))
+    below = np.ones(len(owner)) if below is None else np.asarray(below)
+    return ratio(np.asarray(above), below, weights)

@@ -26,7 +26,7 @@ import pandas as pd
 
 from workbench.backends.levels import READER, WRITER, needs
 from workbench.cases import Case, cases_of
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_whole
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.hallucination.detectors import sampled_labels, semantic_entropy
 from workbench.hallucination.polling import NO, UNCLEAR, YES, named, question_about, read_answer
@@ -307,8 +307,7 @@ def probe_self_consistency(
     unknown of a case is left out. `seed` is that of the first sample; the others follow. Fewer than
     two samples raise `OptionError`; else as in `probe_polling`.
     """
-    if samples < 2:
-        raise OptionError(f"samples must be 2 or more, got {samples}")
+    check_whole(2, samples=samples)
     found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
     measured: list[tuple[str, str, float]] = []

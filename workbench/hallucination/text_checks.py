@@ -15,12 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import yaml
-
 from workbench._repr import result
+from workbench._store import read_yaml
 from workbench.backends.levels import TEXTS, needs
 from workbench.findings import (
     ABSENT,
@@ -68,8 +66,7 @@ class TextRule:
 
 def _read_rules() -> dict[str, TextRule]:
     """Return the rules of the YAML file by name, in its order."""
-    text = files("workbench.hallucination").joinpath("text_rules.yaml").read_text("utf-8")
-    raw = yaml.safe_load(text)
+    raw = read_yaml("workbench.hallucination", "text_rules.yaml")
     rules = {}
     for row in raw["rules"]:
         own = {

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from PIL import Image
 
-from workbench.errors import InputError, OptionError, WorkbenchError, check_one_of
+from workbench.errors import InputError, OptionError, WorkbenchError, check_one_of, check_whole
 from workbench.findings import ALL_FINDINGS
 from workbench.imaging.dicom import looks_like_dicom, read_dicom
 from workbench.imaging.guards import guarded_decoders
@@ -119,8 +119,7 @@ def _checked_options(fit: str, invert: bool | None, upright: bool, max_pixels: i
         raise OptionError(f"upright must be True or False, got {upright!r}")
     if max_pixels is None:
         return Settings.from_env().max_pixels
-    if max_pixels < 1:
-        raise OptionError(f"max_pixels must be at least 1, got {max_pixels}")
+    check_whole(1, max_pixels=max_pixels)
     return max_pixels
 
 

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import math
 import re
-from importlib.resources import files
 from typing import NamedTuple
 
-import yaml
 from pydicom.dataset import Dataset
+
+from workbench._store import read_yaml
 
 
 def _words(words: str | list[str]) -> tuple[str, ...]:
     return tuple(words.split() if isinstance(words, str) else words)
 
 
-_FILE = yaml.safe_load((files("workbench.imaging") / "vocabulary.yaml").read_text("utf-8"))
+_FILE = read_yaml("workbench.imaging", "vocabulary.yaml")
 
 #: Part of the body, as a text may name it -> the standard's word.
 OTHER_PARTS = {

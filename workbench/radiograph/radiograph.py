@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from workbench._repr import png_text
 from workbench.errors import InputError, OptionError
 from workbench.radiograph.contract import InputContract, InputWarning, pixel_warnings
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
@@ -157,9 +156,7 @@ class Radiograph:
     def _repr_html_(self) -> str:
         """Return a light card (about 40 kB): the model's view, the facts and the warnings."""
         pixels = np.rint(self.model_view(_THUMBNAIL) * 255).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        encoded = png_text(lambda to: Image.fromarray(pixels).save(to, "PNG", optimize=True))
         source, *facts = map(escape, self.contract.facts())
         warnings = "".join(
             '<div style="margin-top:4px;padding:3px 8px;border-left:4px solid #b36b00;'

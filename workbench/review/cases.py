@@ -13,7 +13,7 @@ import pandas as pd
 from workbench._repr import result
 from workbench._tables import listed
 from workbench.data.images import Root
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_whole
 from workbench.findings import NOT_MENTIONED
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.radiograph import Radiograph
@@ -130,8 +130,7 @@ def stratified(
         (n,) int row numbers, ascending, and (n,) float weights: how many rows of its stratum each
         stands for. With them, shares in the sample become shares in the whole.
     """
-    if n < 1:
-        raise OptionError(f"n must be 1 or more, got {n}")
+    check_whole(1, n=n)
     if lost := [name for name in by if name not in frame.columns]:
         raise OptionError(f"no column {lost[0]!r}; there is: {listed(frame.columns)}")
     rng = np.random.default_rng(seed)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
-from workbench.errors import OptionError, did_you_mean
-from workbench.generation.options import DecodingSettings, check_whole
+from workbench.errors import OptionError, check_whole, did_you_mean
+from workbench.generation.options import DecodingSettings
 from workbench.model.prompt import PUBLISHED_PROMPTS, Message, Prompts, check_characters
 
 #: Where blocks are decoded.
@@ -85,7 +85,7 @@ class RunPlan:
     upright: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("batch_size", self.batch_size, 1)
+        check_whole(1, batch_size=self.batch_size)
         if self.fit not in ("crop", "pad"):
             raise OptionError(f"fit must be crop or pad, got {self.fit!r}")
         if not isinstance(self.upright, bool):

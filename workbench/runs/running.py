@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from workbench.backends.levels import WRITER, needs
-from workbench.errors import OptionError, check_one_of
-from workbench.generation.options import DecodingOptions, check_whole, decoding_settings
+from workbench.errors import OptionError, check_one_of, check_whole
+from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
 from workbench.runs.items import Items
 from workbench.runs.plan import ENGINES, RunPlan, Task, read_tasks
@@ -197,4 +197,4 @@ def _check_engine(engine: str, workers: int | None, address: str | None) -> None
     if engine == "local" and (workers is not None or address is not None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     if workers is not None:
-        check_whole("workers", workers, 1)
+        check_whole(1, workers=workers)

@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from workbench.attention.word_maps import chosen_settings
 from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
-from workbench.errors import InputError, OptionError, check_one_of
+from workbench.errors import InputError, OptionError, check_one_of, check_whole
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
-from workbench.generation.options import check_whole
 from workbench.imaging.load import as_radiograph
 from workbench.interface import ChestXrayModel
 from workbench.saliency import checks
@@ -166,7 +165,7 @@ def explain_answer(
             f"{method} explains words of a report by the inside of a model; of an answer's first "
             f"word there are {able}"
         )
-    check_whole("cells", cells, 2)
+    check_whole(2, cells=cells)
     began, image = time.perf_counter(), as_radiograph(image)
     settings = _settings(chosen, options)
     scorer = AnswerScorer(model, image, question, cells)

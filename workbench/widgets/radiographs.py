@@ -7,7 +7,6 @@ id -> radiograph, phantom or path, or a function of source and id.
 from __future__ import annotations
 
 import base64
-import io
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -18,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from workbench._repr import plain
+from workbench._repr import plain, png_text
 from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.figures.maps import one_way, two_way
@@ -104,7 +103,7 @@ def pixels_of(image: Radiograph) -> dict[str, Any]:
         small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
         pixels = np.clip(np.asarray(small), 0, 1)
     deep = (image.contract.bits or 8) > 8
-    png, bits = png_text(pixels, deep=deep), 16 if deep else 8
+    png, bits = pixels_text(pixels, deep=deep), 16 if deep else 8
     return {"png": png, "bits": bits, "width": width, "height": height}
 
 
@@ -127,7 +126,7 @@ def model_view_of(
         how = {"resample": Image.Resampling.LANCZOS, "box": geometry.crop_box}
         seen = np.asarray(small.resize((size or side, size or side), **how)).clip(0, 1)
     return {
-        "png": png_text(seen),
+        "png": pixels_text(seen),
         "bits": 8,
         "box": list(geometry.box_to_original((0, 0, side, side))),
         "crop": list(geometry.crop_box),
@@ -161,7 +160,7 @@ def colour_tables() -> dict[str, str]:
     }
 
 
-def png_text(pixels: np.ndarray, *, deep: bool = False) -> str:
+def pixels_text(pixels: np.ndarray, *, deep: bool = False) -> str:
     """Return (H, W) values in [0, 1] as base64 of a PNG; `deep`: 16 bits, as red and green."""
     if deep:
         levels = np.rint(pixels * 65535).astype(np.uint16)
@@ -169,9 +168,7 @@ def png_text(pixels: np.ndarray, *, deep: bool = False) -> str:
         picture = Image.fromarray(np.stack(planes, -1).astype(np.uint8))
     else:
         picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=6)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_text(lambda to: picture.save(to, "PNG", compress_level=6))
 
 
 def bytes_text(values: np.ndarray) -> str:
