@@ -22,7 +22,7 @@ from workbench.errors import InputError, MissingDependencyError
 from workbench.findings import ALL_FINDINGS, CODES, SIDES
 from workbench.imaging import load_radiograph
 from workbench.review import Annotations, queue, save_dicom_sr
-from workbench.review.dicom_sr import SCHEME, code_table
+from workbench.review.dicom_documents import SCHEME, code_table
 
 BOX = {"x": 10.5, "y": 20, "width": 30, "height": 17.25, "finding": "pleural effusion"}
 WIDE = {**BOX, "x": 70, "width": 900, "finding": ""}
