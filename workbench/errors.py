@@ -96,4 +96,5 @@ def check_one_of(what: str, given: str, allowed: Collection[str]) -> None:
     """Raise `OptionError` for a name that is none of those allowed."""
     if given not in allowed:
         near = did_you_mean(given, allowed)
-        raise OptionError(f"{what} must be one of {', '.join(allowed)}; got {given!r}{near}")
+        listed = ", ".join(filter(None, allowed))
+        raise OptionError(f"{what} must be one of {listed}; got {given!r}{near}")

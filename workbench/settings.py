@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.errors import OptionError, check_whole, did_you_mean
+from workbench.errors import OptionError, check_one_of, check_whole, did_you_mean
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -44,8 +44,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        if self.dtype not in DTYPES:
-            raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        check_one_of("dtype", self.dtype, DTYPES)
         check_whole(1, max_pixels=self.max_pixels)
 
     @classmethod

@@ -153,7 +153,7 @@ def test_findings_that_cannot_share_a_chest_are_an_error():
         ({"findings": ["pneumonia"]}, "phantoms cannot draw pneumonia"),
         ({"domain": "foreign"}, "domain must be one of internal, external"),
         ({"size": 8}, "size must be between 64 and 2048"),
-        ({"seed": -1}, "seed must be an integer"),
+        ({"seed": -1}, "seed must be a whole number of 0 or more"),
         ({"findings": "nodule", "side": "middle"}, "side must be one of"),
     ],
 )

@@ -72,9 +72,9 @@ def test_nobody_takes_back_the_verdict_of_another(notes):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"verdict": "wrong"}, OptionError, "verdict must be one of 'model wrong'"),
-        ({"severity": "huge"}, OptionError, "severity must be one of 'minor'"),
-        ({"errors": ["lies"]}, OptionError, "errors must be one of 'fabricated'"),
+        ({"verdict": "wrong"}, OptionError, "verdict must be one of model wrong"),
+        ({"severity": "huge"}, OptionError, "severity must be one of minor"),
+        ({"errors": ["lies"]}, OptionError, "errors must be one of fabricated"),
         ({"true": "maybe"}, OptionError, "true must be one of"),
         ({"side": "up"}, OptionError, "side must be one of"),
         ({"reviewer": " "}, InputError, "reviewer must be initials"),

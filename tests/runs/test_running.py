@@ -247,7 +247,7 @@ def test_one_answer_that_fails_in_company_fails_alone(films, model, monkeypatch)
         ({"tasks": ["poem"]}, "unknown task 'poem'"),
         ({"tasks": ["report", "report"]}, "two tasks are called 'report'"),
         ({"batch_size": 0}, "batch_size must be"),
-        ({"fit": "squash"}, "fit must be crop or pad"),
+        ({"fit": "squash"}, "fit must be one of crop, pad"),
         ({"engine": "spark"}, "engine must be one of local, ray"),
         ({"workers": 2}, "belong to engine='ray'"),
         ({"temprature": 1}, "unknown decoding option"),

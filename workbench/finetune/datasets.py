@@ -25,7 +25,6 @@ from torch.utils.data import Dataset
 
 from workbench._repr import short_repr
 from workbench._store import whole_file
-from workbench.backends.reader import OwnPixels
 from workbench.cases import Case
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NO_FINDING, NOT_MENTIONED, PRESENT
@@ -115,7 +114,7 @@ class Images:
     """Prepared images of cases, each read when it is asked for and kept nowhere."""
 
     cases: Sequence[Case]
-    processor: ImageProcessor | OwnPixels
+    processor: ImageProcessor
     augment: bool = False
     seed: int = 0
 

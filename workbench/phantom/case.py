@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_one_of, check_whole
 from workbench.findings import (
     ABSENT,
     KINDS,
@@ -194,20 +194,18 @@ def sample_scene(
     kind: str | None = None,
 ) -> Scene:
     """Return the scene of a seed; arguments as in `phantom`."""
-    if domain not in DOMAINS:
-        raise OptionError(f"domain must be one of {', '.join(DOMAINS)}; got {domain!r}")
+    check_one_of("domain", domain, DOMAINS)
     own = "AP" if domain == "external" else "PA"
     if view not in ((None, *VIEWS) if domain == CT else (None, own)):
         views = ", ".join(VIEWS) if domain == CT else f"{own} (only domain='ct' has other views)"
         raise OptionError(f"view must be one of {views}; got {view!r}")
     if isinstance(findings, str):
         findings = [findings]
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise OptionError(f"seed must be an integer >= 0; got {seed!r}")
+    check_whole(0, seed=seed)
     wish = Wish(side, zone, severity, kind)
     for name, value in wish._asdict().items():
-        if value is not None and value not in WISHES[name]:
-            raise OptionError(f"{name} must be one of {', '.join(WISHES[name])}; got {value!r}")
+        if value is not None:
+            check_one_of(name, value, WISHES[name])
     if kind == SCAN and domain != CT:
         raise OptionError(f"kind={SCAN!r} is the nodule of the CT: give domain={CT!r} as well")
     rng = np.random.default_rng([seed, 1])

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from workbench._repr import result
 from workbench._store import JsonLines
 from workbench.data.frames import save_frame
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.figures.tables import frame_table
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
@@ -145,13 +145,13 @@ class Annotations:
             RunError: the file cannot be written.
         """
         target = _target(entry, named)
-        _one_of("verdict", verdict, VERDICTS)
-        _one_of("severity", severity, ("", *SEVERITIES))
-        _one_of("true", true, ("", *CODES))
-        _one_of("side", side, ("", *SIDES))
+        check_one_of("verdict", verdict, VERDICTS)
+        check_one_of("severity", severity, ("", *SEVERITIES))
+        check_one_of("true", true, ("", *CODES))
+        check_one_of("side", side, ("", *SIDES))
         errors = (errors,) if isinstance(errors, str) else tuple(errors)
         for name in errors:
-            _one_of("errors", name, ERROR_KINDS)
+            check_one_of("errors", name, ERROR_KINDS)
         who = check_initials(reviewer)
         check_text("comment", comment)
         check_text("report", report)
@@ -286,9 +286,3 @@ def _target(entry: Entry | None, named: Mapping[str, str]) -> dict[str, str]:
     if target["finding"]:
         target["finding"] = standard_name(target["finding"])
     return target
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str] | Mapping[str, str]) -> None:
-    if value not in allowed:
-        words = ", ".join(repr(word) for word in allowed if word)
-        raise OptionError(f"{name} must be one of {words}, got {value!r}")

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
-from workbench.errors import OptionError, check_whole, did_you_mean
+from workbench.errors import OptionError, check_one_of, check_whole, did_you_mean
 from workbench.generation.options import DecodingSettings
 from workbench.model.prompt import PUBLISHED_PROMPTS, Message, Prompts, check_characters
+from workbench.radiograph.fit import FITS
 
 #: Where blocks are decoded.
 ENGINES = ("local", "ray")
@@ -86,8 +87,7 @@ class RunPlan:
 
     def __post_init__(self) -> None:
         check_whole(1, batch_size=self.batch_size)
-        if self.fit not in ("crop", "pad"):
-            raise OptionError(f"fit must be crop or pad, got {self.fit!r}")
+        check_one_of("fit", self.fit, FITS)
         if not isinstance(self.upright, bool):
             raise OptionError(f"upright must be True or False, got {self.upright!r}")
         if self.settings.seed is None:
