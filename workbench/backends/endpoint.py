@@ -79,8 +79,9 @@ def check_host(url: str, allow_remote: bool) -> str:
 
 def connect(url: str) -> OpenAI:
     """Return a client of an endpoint, where the package openai is installed."""
-    openai, key = need_package("openai", "endpoint", what="an endpoint"), os.environ.get(_KEY)
-    return openai.OpenAI(base_url=url, api_key=key or "none", timeout=TIMEOUT, max_retries=RETRIES)
+    openai = need_package("openai", "endpoint", what="an endpoint")
+    key = os.environ.get(_KEY) or "none"
+    return openai.OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
 
 
 @dataclass(frozen=True, eq=False)
