@@ -12,8 +12,9 @@ pytest.importorskip("voila", reason="needs voila (the app extra)")
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 
-from workbench.commands import _app_server
-from workbench.commands._app_server import AppServer, Processes, configuration
+from workbench.commands import _app_processes
+from workbench.commands._app_processes import Processes
+from workbench.commands._app_server import AppServer, configuration
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +23,11 @@ def nothing_starts(monkeypatch):
 
     async def start(self, *, kernel_id, **options):
         await asyncio.sleep(0.01)
-        self._kernels[kernel_id] = SimpleNamespace()
+        self._kernels[kernel_id] = Kernel()
         return kernel_id
 
     monkeypatch.setattr(AsyncMappingKernelManager, "start_kernel", start)
-    monkeypatch.setattr(_app_server, "ROOM_TRIES", 3)
+    monkeypatch.setattr(_app_processes, "ROOM_TRIES", 3)
 
 
 def test_a_class_that_opens_pages_at_once_gets_no_more_than_allowed():
@@ -63,3 +64,83 @@ def test_a_page_that_nobody_looks_at_gives_its_process_back(tmp_path):
     assert held.cull_idle_timeout == 120
     assert not held.cull_connected  # somebody looks at the page
     assert not held.cull_busy  # the page is still opening
+
+
+class Kernel(SimpleNamespace):
+    """A process that lives, or has died."""
+
+    async def is_alive(self) -> bool:
+        return not vars(self).get("dead")
+
+
+def warming(act):
+    """Run `act(held)` where two of at most three processes wait for a page."""
+
+    async def ready():
+        held = Processes(most=3, warm=2)
+        held.fill()
+        await held._filling
+        return await act(held)
+
+    return asyncio.run(ready())
+
+
+async def no_wait(self, name):
+    """Answer at once."""
+
+
+@pytest.fixture
+def warm(monkeypatch):
+    monkeypatch.setattr(_app_processes.shared, "note", lambda text: None)
+    monkeypatch.setattr(Processes, "_answers", no_wait)
+    monkeypatch.setattr(_app_processes, "REFILL_AFTER", 0.0)
+
+
+def test_a_page_gets_a_process_that_waited_and_another_takes_its_place(warm):
+    async def open_pages(held):
+        waited = held.list_kernel_ids()
+        given = [await held.start_kernel(), await held.start_kernel()]
+        await held._filling
+        return waited, given, held.list_kernel_ids(), held._waiting
+
+    waited, given, all_of_them, waiting = warming(open_pages)
+    assert given == waited
+    assert len(all_of_them) == 3  # two pages, and room for one that waits
+    assert waiting == [name for name in all_of_them if name not in given]
+
+
+def test_one_that_died_while_it_waited_is_given_to_no_page(warm):
+    async def open_page(held):
+        first, second = held.list_kernel_ids()
+        held._kernels[first].dead = True
+        return await held.start_kernel(), second
+
+    given, second = warming(open_page)
+    assert given == second
+
+
+def test_one_that_waits_is_kept_however_long_and_a_closed_page_is_followed_by_another(
+    warm, monkeypatch
+):
+    ended = []
+
+    async def end(self, kernel_id, **options):
+        ended.append(kernel_id)
+        del self._kernels[kernel_id]
+
+    monkeypatch.setattr(AsyncMappingKernelManager, "cull_kernel_if_idle", end)
+    monkeypatch.setattr(AsyncMappingKernelManager, "shutdown_kernel", end)
+
+    async def close(held):
+        opened = [await held.start_kernel() for _ in range(3)]
+        await held._filling
+        assert held._waiting == []  # no room
+        await held.shutdown_kernel(opened[0])
+        await held._filling
+        for name in list(held.list_kernel_ids()):
+            await held.cull_kernel_if_idle(name)
+        return opened, held._waiting, held.list_kernel_ids()
+
+    opened, waiting, left = warming(close)
+    assert ended == opened
+    assert waiting == left and len(left) == 1

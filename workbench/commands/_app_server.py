@@ -22,19 +22,17 @@ import logging
 import os
 import secrets
 import socket
-import sys
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jinja2
 import tornado.httpserver
 import tornado.ioloop
 import tornado.netutil
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_core.utils import run_sync
 from jupyter_server.auth import PasswordIdentityProvider, passwd
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -42,9 +40,7 @@ from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler, Template404
 from jupyter_server.log import log_request
 from jupyter_server.services.kernels.handlers import KernelHandler
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
-from traitlets import Int, List, Set, Unicode
 from traitlets.config.loader import Config, JSONFileConfigLoader
 from voila.app import Voila
 from voila.paths import collect_static_paths
@@ -66,8 +62,6 @@ PAGES = Path(__file__).parent / "app_pages"
 LONGEST_SOCKET = 103
 #: Failed logins within a minute after which nobody can log in for the rest of it.
 MOST_FAILURES = 10
-#: How often, every tenth of a second, it is looked whether another page may be opened.
-ROOM_TRIES = 50
 #: A file in the folder itself: no way leads out of it.
 _FILE = r"[A-Za-z0-9_.-]+"
 _KERNEL = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -79,45 +73,6 @@ class AppIdentity(PasswordIdentityProvider):
     def should_check_origin(self, handler: JupyterHandler) -> bool:
         """Refuse foreign pages although they have the token; Jupyter would answer them."""
         return True
-
-
-class Processes(AsyncMappingKernelManager):
-    """The processes of the pages, at most so many at a time."""
-
-    most = Int(1, min=1).tag(config=True)
-    _opening = Set(Unicode())
-
-    async def start_kernel(self, **options: Any) -> str:
-        """Start the process of a page; 503 where as many pages are open as may be."""
-        # the process of a page that is being closed or loaded again goes away in a moment
-        for _ in range(ROOM_TRIES):
-            if len(self._opening.union(self.list_kernel_ids())) < self.most:
-                break
-            await asyncio.sleep(0.1)
-        else:
-            raise HTTPError(503)
-        name = self.new_kernel_id()
-        self._opening.add(name)
-        try:
-            return await super().start_kernel(kernel_id=name, **options)
-        finally:
-            self._opening.remove(name)
-
-
-class OwnInterpreter(KernelSpecManager):
-    """Of the kernels only this interpreter's own, also where the user has another "python3"."""
-
-    kernel_dirs = List(Unicode())
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Return how a process is started: as `_app_site`, which opens no port.
-
-        Nothing that happens to lie in the user's folder is imported there (`-P`, `--ignore-cwd`).
-        """
-        spec = super().get_kernel_spec(kernel_name)
-        start = [sys.executable, "-P", "-m", f"{__package__}._app_site", "--ignore-cwd"]
-        spec.argv = [*start, "-f", "{connection_file}"]
-        return spec
 
 
 class Guarded(JupyterHandler):
@@ -296,6 +251,7 @@ class AppServer(Voila):
         self.ioloop = tornado.ioloop.IOLoop.current()
         try:
             self.ready(self)
+            self.ioloop.add_callback(self.kernel_manager.fill)
             self.ioloop.start()
         except KeyboardInterrupt:
             pass
@@ -330,7 +286,9 @@ def serve(
             f"cannot listen on port {args.port}: {reason}; give another one by --port, or --port 0 "
             "for a free one"
         ) from error
-    server = AppServer(config=configuration(folder, password=password, tabs=args.tabs))
+    server = AppServer(
+        config=configuration(folder, password=password, tabs=args.tabs, warm=args.warm)
+    )
     server.initialize([])
     server.site, server.folder, server.sockets, server.ready = site, folder, sockets, ready
     server.port = sockets[0].getsockname()[1]
@@ -350,14 +308,14 @@ def serve(
     server.start()
 
 
-def configuration(folder: Path, *, password: str | None, tabs: int) -> Config:
+def configuration(folder: Path, *, password: str | None, tabs: int, warm: int = 0) -> Config:
     """Return the configuration of Voila and Jupyter Server: closed wherever it can be."""
     own = JSONFileConfigLoader("voila.json", path=str(PAGES)).load_config()
     own.AppServer.root_dir = own.AppServer.connection_dir_root = str(folder)
     own.AppServer.log_level = logging.INFO if logger.isEnabledFor(logging.INFO) else logging.ERROR
     own.AppServer.token = None if password is not None else secrets.token_urlsafe(32)
     own.AppIdentity.hashed_password = "" if password is None else passwd(password)
-    own.Processes.most = tabs
+    own.Processes.most, own.Processes.warm = tabs, warm
     longest = folder / "voila_12345678" / f"kernel-{uuid.uuid4()}-ipc-5"
     if os.name == "posix" and len(os.fsencode(longest)) <= LONGEST_SOCKET:
         # files in a private folder: what goes over a port, other users can read

@@ -21,7 +21,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +33,7 @@ from workbench.errors import InputError, WorkbenchError
 if TYPE_CHECKING:
     from ipywidgets import DOMWidget
 
+    from workbench.interface import ChestXrayModel
     from workbench.phantom.case import Phantom
     from workbench.radiograph import Radiograph
 
@@ -43,6 +44,9 @@ SETTINGS = "settings.json"
 
 #: Pixels along the longer side of a small picture.
 SIDE = 160
+
+#: Environment variable of a process that loads the model before it has a page.
+WARM = "WORKBENCH_APP_WARM"
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -242,6 +246,29 @@ def _drawn() -> Phantom:
 
 #: Widgets of this process; they live as long as it does.
 _opened: list[DOMWidget] = []
+#: The model of a process that waited for its page.
+_loaded: list[ChestXrayModel] = []
+
+
+def prepare() -> None:
+    """Load the model, and use it once, before there is a page; what fails the page will say."""
+    from workbench.widgets.explorer import Side
+
+    with suppress(Exception):
+        site = _settings()
+        with chdir(site.folder):
+            _loaded.append(_model(site))
+            first = Side(_loaded[0], _drawn())
+            if first.small:
+                first.ensure_report()
+
+
+def _settings() -> Site:
+    return Site(**json.loads(Path(SETTINGS).read_text(encoding="utf-8")))
+
+
+def _model(site: Site) -> ChestXrayModel:
+    return _loaded[0] if _loaded else shared.open_model(argparse.Namespace(**asdict(site)))
 
 
 def open_page(name: str) -> None:
@@ -249,7 +276,7 @@ def open_page(name: str) -> None:
     from IPython.display import display
 
     try:
-        site = Site(**json.loads(Path(SETTINGS).read_text(encoding="utf-8")))
+        site = _settings()
         page = site.page(name)
         os.chdir(site.folder)
         widget = OPENERS[page.kind](site, page)
@@ -270,7 +297,7 @@ def open_page(name: str) -> None:
 def _explorer(site: Site, page: Page) -> DOMWidget:
     from workbench.widgets.explorer import explore
 
-    model = shared.open_model(argparse.Namespace(**asdict(site)))
+    model = _model(site)
     if page.number is None:
         return explore(model, _drawn())
     path = site.images[page.number]  # beside the file may lie masks
@@ -322,7 +349,13 @@ def main() -> None:
         return iostream.IOPubThread(socket, pipe=False, session=session)
 
     kernelapp.IOPubThread = own_output  # pyright: ignore
-    kernelapp.launch_new_instance()
+    kernel = kernelapp.IPKernelApp.instance()
+    kernel.initialize()  # before widgets are imported, which look for it
+    if os.environ.pop(WARM, None):
+        from workbench.commands import _app_site  # not this module, which is __main__
+
+        _app_site.prepare()
+    kernel.start()
 
 
 if __name__ == "__main__":

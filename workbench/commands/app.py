@@ -32,6 +32,10 @@ PASSWORD = "WORKBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 12
 PORT = 8866
 MOST_TABS = 8
+#: Processes beyond those of a class, for pages that are loaded again.
+SPARE = 2
+#: Bytes of a page's process with `mini` in it; further weights come on top.
+PROCESS = 480 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--training DIR", "watch this training run", type=Path)
     option = partial(shared.option, parser.add_argument_group("server"))
     most = f"most pages open at a time, each a Python process with its model (default {MOST_TABS})"
+    warm = (
+        "for a class: keep N pages ready, with the model loaded, so that explorers open at once; "
+        f"--tabs is then N + {SPARE} unless given"
+    )
     named = (
         "with --public: another name of this computer, such as that of the proxy before it (may be "
         "repeated)"
     )
     listen = f"where to listen (default {PORT}; 0 takes a free one)"
     option("--port N", listen, type=partial(_whole, 0, 65535), default=PORT)
-    option("--tabs N", most, type=partial(_whole, 1, 1000), default=MOST_TABS)
+    option("--tabs N", most, type=partial(_whole, 1, 1000))
+    option("--class N", warm, type=partial(_whole, 1, 1000), default=0, dest="warm")
     option("--no-browser", "only print the address", action="store_true")
     option("--public", "listen to the whole network, behind a password", action="store_true")
     option("--allow-host NAME", named, type=host_name, action="append", default=[])
@@ -84,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--upright needs --image; a run keeps whether its images were turned")
     shared.check_model(args)
     shared.need_paths(args)
+    args.tabs = args.tabs or (args.warm + SPARE if args.warm else MOST_TABS)
+    if args.warm:
+        shared.note(_memory(args))
     site = _site(args)
     password = _password() if args.public else None
     if importlib.util.find_spec("voila") is None:
@@ -98,6 +110,26 @@ def run(args: argparse.Namespace) -> int:
         serve(args, site, folder, password, partial(_ready, args))
     shared.note("The app has ended.")
     return 0
+
+
+def _memory(args: argparse.Namespace) -> str:
+    """Say what a class takes; OptionError where this computer has not so much left."""
+    import psutil
+
+    weights = sum(path.stat().st_size for path in Path(args.model).glob("*.safetensors"))
+    each, free = (PROCESS + weights) / 1e9, psutil.virtual_memory().available / 1e9
+    count = min(args.warm, args.tabs)
+    needed = f"{count} pages kept ready take about {count * each:.1f} GB ({each:.1f} GB each)"
+    if count * each > free:
+        fits = int(free / each)
+        raise OptionError(
+            f"{needed}, but {free:.1f} GB are free; "
+            + (f"--class {fits} would fit" if fits else "close other programs")
+        )
+    return (
+        f"{needed}, of {free:.1f} GB that are free; up to {args.tabs} pages can be open: "
+        f"{args.tabs * each:.1f} GB"
+    )
 
 
 def _site(args: argparse.Namespace) -> Site:
