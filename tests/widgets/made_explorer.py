@@ -99,6 +99,7 @@ def made_passage(seed: int = 0) -> dict:
     """Return a text with a token for each word."""
     spans = [match.span() for match in re.finditer(r"\S+", TEXT)]
     rows = np.random.default_rng(seed).random((len(spans), 4, 4)) ** 4 / 16
+    between = np.tril(np.tile(np.arange(1, 1 + len(spans)) / 100, (len(spans), 1)), -1)
     stop = TEXT.index(".") + 1
     return {
         "number": 1,
@@ -117,6 +118,7 @@ def made_passage(seed: int = 0) -> dict:
         "warnings": [{"code": "out-of-domain", "message": "not <u>this</u> kind of radiograph"}],
         "origin": "made, greedy, 0.1 s",
         "rows": {"layer": None, "head": None, **grid_of(rows)},
+        "between": grid_of(between),
     }  # fmt: skip
 
 

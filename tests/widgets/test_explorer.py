@@ -126,6 +126,15 @@ def test_recorded_rows_give_the_map_of_the_package(explorer, trace, choice):
     assert answer["share"] == pytest.approx(found.scores["image_share"])
 
 
+def test_words_pay_attention_to_words_before_them_only(explorer, trace):
+    passage = explorer.state()["sides"][0]["passages"][0]
+    between = unpacked(passage["between"])
+    own = trace.language.pick()[:, trace.layout.span("generated").slice]
+    np.testing.assert_allclose(between, own, atol=passage["between"]["scale"])
+    assert between.shape == (len(trace.layout.tokens),) * 2
+    assert np.triu(between).max() == 0 and between[-1, :-1].min() >= 0
+
+
 def test_layers_and_heads_are_those_of_the_package(explorer, trace):
     answer = ask(explorer, "rows", passage=1, layer=2, head=1)["answer"]
     own = trace.language.pick(2, 1)[:, trace.layout.span("image").slice]

@@ -318,7 +318,21 @@ def test_words_are_coloured_and_marked_by_what_the_image_contributed(page):
     assert page.locator(".wbx-unsure").count() > 0
     page.keyboard.press("c")
     assert page.locator(".wbx-words .wbx-unsure").count() == 0
+    assert page.input_value(COLOUR) == "attention"
+    page.keyboard.press("c")
+    assert page.input_value(COLOUR) == "none"
     assert len(asked(page, "ground")) == 1
+
+
+def test_words_are_coloured_by_the_attention_of_the_chosen_ones(page):
+    page.select_option(COLOUR, "attention")
+    page.click(".wbx-word >> nth=2")
+    titles = [page.get_attribute(f".wbx-word >> nth={at}", "title") for at in range(4)]
+    assert titles == [f"{share}.0 % of the attention" for share in (1, 2, 0, 0)]
+    assert page.locator(".wbx-words .wbx-for").count() == 2
+    page.click(".wbx-word >> nth=1")
+    assert page.get_attribute(".wbx-word >> nth=1", "title") == "0.0 % of the attention"
+    assert "Where it looked, not why" in page.inner_text(".wbx-legend")
 
 
 def test_a_question_is_answered_in_place_as_it_is_written(page):

@@ -75,6 +75,23 @@ def test_labelled_and_unlabelled_rows_are_two_lines(opened, made):
     assert "Learning rate 0.002" in page.inner_text(".mon-reading")
 
 
+def test_a_smoothed_loss_starts_where_the_loss_does_and_lies_within_it(opened):
+    page = opened()
+    page.wait_for_selector(".mon-line")
+    page.fill("label:has-text('Smoothing') input", "0.9")
+    lines = page.locator(".mon-chart >> nth=0").locator("polyline")
+    raw, smooth = (
+        [float(point.split(",")[1]) for point in lines.nth(at).get_attribute("points").split()]
+        for at in (0, 1)
+    )
+    assert raw[0] == pytest.approx(smooth[0], abs=0.11)
+    assert all(min(raw) <= height <= max(raw) for height in smooth)
+    assert max(smooth) - min(smooth) < 0.8 * (max(raw) - min(raw))
+    assert lines.nth(0).get_attribute("class") == "mon-line mon-faint"
+    page.fill("label:has-text('Smoothing') input", "0")
+    assert page.locator(".mon-faint").count() == 0
+
+
 def test_values_stand_beside_the_pointer(opened):
     page = opened()
     page.wait_for_selector(".mon-line")

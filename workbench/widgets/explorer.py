@@ -93,7 +93,7 @@ class Settings(_Strict):
     overlay: bool = True
     truth: bool = False
     lateral: bool = False
-    colour: Literal["none", "image", "confidence"] = "none"
+    colour: Literal["none", "image", "attention", "confidence"] = "none"
     pick: Literal["word", "sentence"] = "word"
     view: View = View()
     chosen: list[Choice | None] = []

@@ -323,6 +323,7 @@ class Passage:
             "warnings": plain([w for w in generation.warnings if w.code != "notice"]),
             "origin": _origin(generation),
             "rows": None if trace is None else rows_of(trace),
+            "between": None if trace is None else between_words(trace),
         }
 
 
@@ -343,6 +344,14 @@ def rows_of(trace: Trace, layer: int | None = None, head: int | None = None) -> 
     rows = patch_rows(trace, layer=layer, head=head)
     grid = grid_of(rows.reshape(len(rows), *trace.layout.grid))
     return {"layer": layer, "head": head, **grid}
+
+
+def between_words(trace: Trace) -> dict[str, Any]:
+    """Return how much attention each token paid to each token of the text before it, packed.
+
+    (tokens, tokens), mean of all recorded layers and heads.
+    """
+    return grid_of(trace.language.pick()[:, trace.layout.span("generated").slice])
 
 
 def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:

@@ -35,7 +35,18 @@ export function numberText(value, digits = 3) {
   return String(Number(value.toPrecision(digits + (size >= 100 ? 1 : 0))));
 }
 
-// One chart. lines: [{points: [[x, y]], label}], the second one dashed; dots, log, range, best: {x, y, text}.
+// Points under an exponential moving average (weight of what came before: 0 to below 1), which the first
+// points do not pull to 0: divided by the weights that they have so far, as TensorBoard does.
+export function smoothed(points, weight) {
+  let [mean, left] = [0, 1];
+  return points.map(([x, y]) => {
+    mean = weight * mean + (1 - weight) * y;
+    left *= weight;
+    return [x, mean / (1 - left)];
+  });
+}
+
+// One chart. lines: [{points: [[x, y]], label, second, faint}], second ones dashed; dots, log, range, best: {x, y, text}.
 //   span: [first, last] x; cursor: x or null; axis: whether x is written below; letters: their size in px.
 export function chart({ name, lines, span, width, height, dots, log, range, best, cursor, axis, label, letters = 17 }) {
   const big = letters / 17;
@@ -62,12 +73,12 @@ export function chart({ name, lines, span, width, height, dots, log, range, best
   }
   if (axis) putAxis(svg, { span, over, inner, room, big });
   put(svg, drawn("line", { x1: room.left, x2: width - room.right, y1: room.top + inner.height, y2: room.top + inner.height, class: "mon-base" }));
-  lines.forEach(({ points }, at) => {
-    const kind = at ? "mon-line mon-second" : "mon-line";
+  lines.forEach(({ points, second, faint }) => {
+    const kind = ["mon-line", second && "mon-second", faint && "mon-faint"].filter(Boolean).join(" ");
     if (points.length > 1) put(svg, drawn("polyline", { class: kind, points: points.map(([x, y]) => `${over(x).toFixed(1)},${up(y).toFixed(1)}`).join(" ") }));
     if (dots || points.length === 1) for (const [x, y] of points) put(svg, drawn("circle", { cx: over(x), cy: up(y), r: 4.5, class: "mon-dot" }));
   });
-  if (lines.length > 1) putKey(svg, { lines, width, room, big });
+  if (lines.length > 1) putKey(svg, { lines: lines.filter(({ faint }) => !faint), width, room, big });
   if (best) putBest(svg, { best, over, up, width, big });
   if (cursor !== null && cursor !== undefined) putCursor(svg, { lines, cursor, over, up, inner, room, width, big });
   return { svg, stepAt: (pixel) => span[0] + ((pixel - room.left) / inner.width) * (span[1] - span[0]) };
@@ -86,10 +97,10 @@ function putAxis(svg, { span, over, inner, room, big }) {
 // What each line is, to the right of the name.
 function putKey(svg, { lines, width, room, big }) {
   let x = width - room.right;
-  [...lines.entries()].reverse().forEach(([at, { label }]) => {
+  [...lines].reverse().forEach(({ label, second }) => {
     x -= label.length * 8.2 * big;
     put(svg, drawn("text", { x, y: 19 * big, class: "mon-key" }, label),
-      drawn("line", { x1: x - 34 * big, x2: x - 8 * big, y1: 14 * big, y2: 14 * big, class: at ? "mon-line mon-second" : "mon-line" }));
+      drawn("line", { x1: x - 34 * big, x2: x - 8 * big, y1: 14 * big, y2: 14 * big, class: second ? "mon-line mon-second" : "mon-line" }));
     x -= 56 * big;
   });
 }

@@ -1,6 +1,6 @@
 // The training monitor: how far a run is, its curves, and at the end what it changed.
-import { Front, button, clamp, frame, isTyping, make, put, replace, toggle } from "./common.js";
-import { chart, numberText } from "./chart.js";
+import { Front, button, clamp, frame, isTyping, make, put, replace, slider, toggle } from "./common.js";
+import { chart, numberText, smoothed } from "./chart.js";
 
 const STATES = { // a shape and a word for each state; colour only repeats them
   waiting: ["\u25cb", "Waiting", "quiet"], starting: ["\u25d4", "Preparing", "busy"],
@@ -19,13 +19,15 @@ export function render({ model, el }) {
     ["\u2190  \u2192", "one logged step back, on"], ["Home  End", "first, last step"], ["l", "loss on a logarithmic scale"],
     ["t", "numbers as a table"], ["r", "refresh"]] });
   const page = parts();
-  const view = { run: { state: "waiting", curve: [] }, folder: "", cursor: null, log: null, table: false };
+  const view = { run: { state: "waiting", curve: [] }, folder: "", cursor: null, log: null, table: false, smooth: 0 };
   put(app.body, page.head, page.tiles, page.reading, page.charts, page.table, page.ledger);
 
   const log = toggle("Log scale", false, (on) => { view.log = on; draw(); }, { title: "Loss on a logarithmic scale (l)" });
   const table = toggle("Table", false, (on) => { view.table = on; draw(); }, { title: "Numbers as a table (t)" });
   const look = () => front.ask("look", {}, { patience: 8000 }).then(() => app.say(`Refreshed at ${clockText()}.`), app.fail);
-  put(app.tools, log.element, table.element, button("Refresh", look, { title: "Read the folder now (r)" }));
+  const smooth = slider("Smoothing of the loss", { min: 0, max: 0.99, step: 0.01, value: 0, show: (value) => value.toFixed(2) },
+    (value) => { view.smooth = value; draw(); });
+  put(app.tools, smooth.field, log.element, table.element, button("Refresh", look, { title: "Read the folder now (r)" }));
 
   const draw = () => {
     const logged = view.log ?? widely(view.run.curve);
@@ -128,8 +130,10 @@ function drawCharts(page, view, logged, choose) {
   shown.push(["learning_rate", { height: 150, axis: true, range: [0, 1.08 * Math.max(0, ...rates) || 1] }]);
   replace(page.charts, shown.map(([name, options]) => {
     const apart = name === "loss" ? LOSSES.filter((one) => rows.some((row) => usable(row[one]))) : [];
-    const lines = (apart.length > 1 ? apart : [name]).map((one) => ({ label: nameOf(one),
+    const raw = (apart.length > 1 ? apart : [name]).map((one, at) => ({ label: nameOf(one), second: at > 0,
       points: rows.filter((row) => usable(row[one], options.log)).map((row) => [row.step, row[one]]) }));
+    const lines = name === "loss" && view.smooth ? [...raw.map((line) => ({ ...line, faint: true })), ...raw.map((line) => (
+      { ...line, label: `${line.label}, smoothed`, points: smoothed(line.points, view.smooth) }))] : raw;
     const title = name === run.measure ? `Validation ${nameOf(name)}` : nameOf(name);
     const best = name === run.measure && run.best?.value !== undefined && run.best !== null
       ? { x: run.best.step, y: run.best.value, text: `best ${numberText(run.best.value)}, kept` } : null;

@@ -1,6 +1,6 @@
 // The texts of one side: report, answers, findings to choose, and a line to ask from.
 import { button, followed, make, put, replace } from "./common.js";
-import { WordText } from "./words.js";
+import { WordText, sharesOf } from "./words.js";
 
 const KINDS = { report: "Report", sample: "Report, written again", answer: "Answer" };
 const CODES = { present: "+ present", absent: "\u2212 absent", uncertain: "? uncertain" }; // no tick, no cross: they judge
@@ -86,6 +86,8 @@ export class Texts {
 
   // Shows what is chosen; {passage, choice} or null.
   select(chosen) {
+    this.chosen = chosen;
+    if (this.coloured?.[0] === "attention") this.colour(...this.coloured);
     for (const [number, { text, chips }] of this.shown) {
       const own = chosen?.passage === number ? chosen.choice : null;
       text.show(own);
@@ -97,8 +99,13 @@ export class Texts {
     }
   }
 
+  // By attention, the words of the text in which something is chosen.
   colour(kind, contributions, full) {
-    for (const [number, { text }] of this.shown) text.colour(kind, contributions[number], full);
+    this.coloured = [kind, contributions, full];
+    for (const [number, { text, passage }] of this.shown) {
+      const own = kind === "attention" && this.chosen?.passage === number ? sharesOf(passage, this.chosen.choice) : null;
+      text.colour(kind, kind === "image" ? contributions[number] : own, full);
+    }
     replace(this.legend, legendOf(kind));
   }
 
@@ -170,6 +177,10 @@ function legendOf(kind) {
     return [make("span", { class: "wbx-for", style: "--strength: 1" }, "solid line"), " the image spoke for the word, ",
       make("span", { class: "wbx-against", style: "--strength: 1" }, "dashed line"), " against it, no line: without this ",
       "image the model would have written the same. How much the image was used, not whether it is true."];
+  }
+  if (kind === "attention") {
+    return [make("span", { class: "wbx-for", style: "--strength: 1" }, "line"), " what the chosen words paid attention to ",
+      "among the words before them: mean of all layers and heads, darkest for the largest. Where it looked, not why."];
   }
   if (kind === "confidence") {
     return [make("span", { class: "wbx-unsure", style: "--strength: 1" }, "dotted line"), " the model was less sure of the word: ",

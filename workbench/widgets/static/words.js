@@ -1,5 +1,6 @@
 // A text whose words can be chosen: by click, drag, Shift and arrows; words can be coloured.
 import { clamp, make, put, replace } from "./common.js";
+import { unpack } from "./maps.js";
 
 let textCount = 0;
 
@@ -7,6 +8,7 @@ const COLOURINGS = {
   none: "nothing",
   image: "what the image contributed",
   confidence: "token confidence (not correctness)",
+  attention: "attention between words",
 };
 export const COLOUR_NAMES = COLOURINGS;
 
@@ -156,17 +158,19 @@ export class WordText {
   }
 
   // Colours words by numbers: tint and line say the same, so that colour is not alone.
-  colour(kind, contributions, full) {
+  // values: of each word; full: the value that has the full colour. Of attention it is the largest.
+  colour(kind, values, full) {
+    if (kind === "attention") full = Math.max(0, ...(values ?? [])) || 1;
     this.words.forEach((element, number) => {
-      const { probability } = this.passage.words[number];
-      const value = kind === "image" ? contributions?.[number] : probability;
+      const value = kind === "confidence" ? this.passage.words[number].probability : values?.[number];
       element.classList.remove("wbx-for", "wbx-against", "wbx-unsure");
       element.style.removeProperty("--strength");
       element.removeAttribute("title");
       if (kind === "none" || value === null || value === undefined) return;
-      if (kind === "image") {
+      if (kind !== "confidence") {
         const strength = Math.min(1, Math.abs(value) / full);
-        element.title = `${value >= 0 ? "+" : "\u2212"}${Math.abs(value).toFixed(2)} nats`;
+        element.title = kind === "attention" ? `${(100 * value).toFixed(1)} % of the attention`
+          : `${value >= 0 ? "+" : "\u2212"}${Math.abs(value).toFixed(2)} nats`;
         if (strength > 0.08) element.classList.add(value > 0 ? "wbx-for" : "wbx-against");
         element.style.setProperty("--strength", String(strength));
       } else {
@@ -204,6 +208,16 @@ export function tokensOf(passage, choice) {
   if (!span) return [];
   if (choice.finding) span = sentenceAround(passage, span) ?? span;
   return passage.offsets.flatMap(([first, last], token) => (first < span.end && last > span.start ? [token] : []));
+}
+
+// How much of their attention the tokens of a choice paid to each word before them; null where it is not known.
+export function sharesOf(passage, choice) {
+  const tokens = tokensOf(passage, choice);
+  if (!passage.between || !tokens.length) return null;
+  const { shape: [, size], values } = passage.betweenHere ??= unpack(passage.between);
+  const paid = (key) => tokens.reduce((sum, token) => sum + values[token * size + key], 0) / tokens.length;
+  return passage.words.map(({ start, end }) => passage.offsets.reduce(
+    (sum, [first, last], key) => (first < end && last > start ? sum + paid(key) : sum), 0));
 }
 
 export function wordsOf(passage, choice) {
