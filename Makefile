@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app lab site test lint style bench bench-full bench-gpu audit hooks clean
+.PHONY: help demo app lab site test wheel lint style bench bench-full bench-gpu audit hooks clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -56,6 +56,15 @@ style: $(VENV)/.installed-test
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test style ## run every test and every notebook
 	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
+
+# In an environment of its own, and outside the repository: what a user of the wheel has.
+wheel: ## build the wheel, install it elsewhere, run there what it promises (10 minutes)
+	rm -rf out/wheel
+	$(PYTHON) -m pip wheel -q --no-deps -w out/wheel .
+	$(PYTHON) -m venv out/wheel/env
+	out/wheel/env/bin/python -m pip install -q $(PIP_ARGS) --constraint constraints.txt \
+	  "$$(ls out/wheel/*.whl)[demo,app]"
+	cd "$$(mktemp -d)" && $(CURDIR)/out/wheel/env/bin/python -P $(CURDIR)/tests/from_wheel.py
 
 # On all cores, by the clock on the wall: leave the machine alone meanwhile.
 bench: $(VENV)/.installed-demo ## speed against peers and limits, 5 minutes; JSON and a page in out/bench

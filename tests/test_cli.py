@@ -536,6 +536,15 @@ def test_demo_says_what_it_leaves_out(tiny, monkeypatch, capsys):
     assert not Path("out/demo/dicom.png").exists()
 
 
+def test_demo_leaves_out_the_lesson_where_it_has_no_chest_to_open(tmp_path):
+    from workbench.commands import demo
+
+    made = {"files": [], "skipped": {"dicom": "run: pip install pydicom-data"}}
+    demo._notebook(None, tmp_path, made)
+    assert made["skipped"][demo.NOTEBOOK] == "skipped: the first lesson opens the real chest too"
+    assert made["files"] == []
+
+
 def test_demo_finds_the_notebook_in_the_repository_or_installed(root, tmp_path, monkeypatch):
     from workbench.commands import demo
 
@@ -556,7 +565,7 @@ def test_outside_a_repository_nothing_names_what_is_only_there(tmp_path, monkeyp
     run = []
     monkeypatch.setattr(demo, "execute_to_html", lambda source, *at, **named: run.append(source))
     assert "jupyter" not in "\n".join(demo._next_steps(tmp_path / "out"))
-    demo._notebook(None, tmp_path / "out", {"files": []})
+    demo._notebook(None, tmp_path / "out", {"files": [], "skipped": {}})
     said = "\n".join(demo._next_steps(tmp_path / "out"))
     assert run == [tmp_path / "out" / demo.NOTEBOOK]
     assert f"`jupyter lab {run[0]}`" in said

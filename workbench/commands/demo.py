@@ -158,15 +158,17 @@ def _dicom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 
 def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
     """The first lesson as a page and, where `make lab` does not open it, a copy to work in."""
-    if source := find_notebook():
+    if (source := find_notebook()) is None:
+        missing = "the notebooks are in the source repository, not in the package"
+        made["skipped"][NOTEBOOK] = missing
+    elif "dicom" in made["skipped"]:
+        made["skipped"][NOTEBOOK] = "skipped: the first lesson opens the real chest too"
+    else:
         if not _in_repository():
             source = Path(shutil.copyfile(source, out / NOTEBOOK))
             made["files"].append(source)
         execute_to_html(source, out / PAGE, title="Start here")
         made["files"].append(out / PAGE)
-    else:
-        missing = "the notebooks are in the source repository, not in the package"
-        made["skipped"][NOTEBOOK] = missing
     return []
 
 
