@@ -7,8 +7,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-#: What is looked at: the README first, which is the home page.
-PAGES = ("index", "course/index", "docs/start", "docs/reference/saliency", "docs/explore")
+#: What is looked at, one page of each kind: the README first, which is the home page.
+PAGES = ("index", "course/index", "course/00_start_here", "docs/start", "docs/guides/dicom",
+         "docs/reference/saliency", "docs/methods", "docs/command_line", "docs/gallery",
+         "docs/explore", "explore/ct-nodule")  # fmt: skip
 #: Width -> height, in pixels.
 SIZES = {390: 844, 1280: 720, 1920: 1080}
 _QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",

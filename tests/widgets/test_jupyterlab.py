@@ -1,5 +1,7 @@
 """Explorer and reviewer in a real JupyterLab, as in class: run all, click, ask, judge, reload.
 
+The explorer also in Jupyter Notebook 7 and Voila.
+
 Needs Chromium. Nothing leaves 127.0.0.1, and the console has no error. Pictures are kept in
 `out/artefacts`.
 """
@@ -8,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -33,6 +37,8 @@ LEFT_OUT = {
     "@jupyterlab/apputils-extension:announcements": True,
     "@jupyterlab/debugger-extension": True,
 }
+#: What the page of Voila loads from elsewhere.
+ICONS = "https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free"
 #: Notebook -> its cells.
 LESSONS = {
     "explore": (
@@ -48,8 +54,11 @@ LESSONS = {
 
 
 @pytest.fixture
-def lab(tmp_path) -> Iterator[dict]:
-    """JupyterLab with folders of its own, notebooks and a run; what its server says of itself."""
+def lab(tmp_path, request) -> Iterator[dict]:
+    """A server with folders of its own, notebooks and a run: its module, port and token.
+
+    JupyterLab, unless a test names another module.
+    """
     home = tmp_path / "home"
     (home / "run").mkdir(parents=True)
     judged_run(home / "run")
@@ -58,40 +67,54 @@ def lab(tmp_path) -> Iterator[dict]:
         cells = [nbformat.v4.new_code_cell(code) for code in codes]
         book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
         nbformat.write(book, home / f"{name}.ipynb")
+    said = {"module": getattr(request, "param", "jupyterlab"), "port": free_port()}
+    said["token"] = "for-this-test"
     config = tmp_path / "config" / "labconfig"
     config.mkdir(parents=True)
-    (config / "page_config.json").write_text(json.dumps({"disabledExtensions": LEFT_OUT}))
+    if said["module"] == "jupyterlab":  # Notebook 7 needs them all
+        (config / "page_config.json").write_text(json.dumps({"disabledExtensions": LEFT_OUT}))
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CONFIG")}
     own |= {"JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"), "IPYTHONDIR": str(tmp_path / "ipy")}
     own |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / "lab") for name in ("SETTINGS", "WORKSPACES")}
     own |= {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    # The server itself asks nobody for news either.
-    quiet = ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
-    quiet += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"]
-    command += ["--port-retries=0", "--ip=127.0.0.1", "--IdentityProvider.token=for-this-test"]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            [*command, *quiet], cwd=home, env=os.environ | own, stdout=log, stderr=log
+            command(said), cwd=home, env=os.environ | own, stdout=log, stderr=log
         )
     try:
-        yield started(server, tmp_path)
+        started(server, said, tmp_path / "log")
+        yield said
     finally:
         server.terminate()
         server.wait(PATIENCE)
 
 
-def started(server: subprocess.Popen, folder: Path) -> dict:
-    """Return what the server says of itself, once it answers."""
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def command(said: dict) -> list[str]:
+    found = [sys.executable, "-m", said["module"], "--no-browser", f"--port={said['port']}"]
+    if said["module"] == "voila":
+        return [*found, "explore.ipynb"]
+    found += ["--allow-root", "--port-retries=0", "--ip=127.0.0.1"]
+    # The server itself asks nobody for news either.
+    found += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
+    found += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    return [*found, f"--IdentityProvider.token={said['token']}"]
+
+
+def started(server: subprocess.Popen, said: dict, log: Path) -> None:
+    """Wait until the server answers."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        assert server.poll() is None, (folder / "log").read_text()
-        for path in (folder / "runtime").glob("jpserver-*.json"):
-            said = json.loads(path.read_text())
-            if kernels(said) is not None:
-                return said
+        assert server.poll() is None, log.read_text()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", said["port"]), timeout=1):
+            return
         time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not answer within {PATIENCE} s")
+    pytest.fail(f"{said['module']} did not answer within {PATIENCE} s")
 
 
 def kernels(said: dict) -> list[dict] | None:
@@ -118,18 +141,22 @@ def shown(page, words: str) -> None:
 
 def connected(page, said: dict) -> None:
     """Wait until the notebook has its kernel and the kernel waits."""
-    page.wait_for_selector(IDLE)
+    status = said["module"] == "jupyterlab"  # Notebook 7 has no status bar
+    if status:
+        page.wait_for_selector(IDLE)
     until = time.monotonic() + PATIENCE
     while [one["execution_state"] for one in kernels(said) if one["connections"]] != ["idle"]:
         assert time.monotonic() < until, "no idle kernel"
         page.wait_for_timeout(100)
-    page.wait_for_selector(IDLE)
+    if status:
+        page.wait_for_selector(IDLE)
 
 
 def open_and_run(seen: Watched, said: dict, name: str) -> None:
     page = seen.page
     page.on("dialog", lambda dialog: dialog.accept())
-    page.goto(f"http://127.0.0.1:{said['port']}/lab/tree/{name}.ipynb?token={said['token']}")
+    place = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[said["module"]]
+    page.goto(f"http://127.0.0.1:{said['port']}/{place}/{name}.ipynb?token={said['token']}")
     connected(page, said)  # before that, Run All is dropped silently, or asks which kernel
     menu(page, "Run", "Run All Cells")
 
@@ -227,3 +254,21 @@ def test_three_verdicts_survive_a_reload_and_a_new_kernel_in_jupyterlab(lab, bro
         assert page.inner_text(".rev-facts") == facts
         assert seen.errors == []
         assert seen.foreign(lab["port"]) == []
+
+
+@pytest.mark.parametrize("lab", ["notebook", "voila"], indirect=True)
+def test_a_word_has_its_map_in_notebook_7_and_in_voila(lab, browser):
+    with watched(browser) as seen:
+        if lab["module"] == "voila":
+            seen.page.goto(f"http://127.0.0.1:{lab['port']}/")
+        else:
+            open_and_run(seen, lab, "explore")
+        shown(seen.page, "attention: ")
+        seen.image_changes(lambda: seen.page.click(".wbx-kind-report .wbx-word >> nth=3"))
+        seen.keep(f"{lab['module']}_explorer")
+        asked = seen.foreign(lab["port"])
+        if lab["module"] == "voila":  # its own page asks for icons, which it can do without
+            assert {url for url in asked if not url.startswith(ICONS)} == set()
+            assert {text for text in seen.errors if "ERR_NAME_NOT_RESOLVED" not in text} == set()
+        else:
+            assert asked == seen.errors == []
