@@ -35,6 +35,7 @@ NASTY = "\"); __import__('os').mkdir('pwned') #'\n<script>alert(1)</script>.png"
         (["--port", "65536"], "a whole number from 0 to 65535"),
         (["--port", "http"], "a whole number from 0 to 65535"),
         (["--tabs", "0"], "a whole number from 1 to 1000"),
+        (["--class", "0"], "a whole number from 1 to 1000"),
         (["--allow-host", "films.example.org"], "--allow-host needs --public"),
         (["--public", "--allow-host", "films.example.org:80"], "without port or path"),
         (["--public", "--allow-host", "*"], "without port or path"),
@@ -49,6 +50,14 @@ def test_wrong_usage_is_said(arguments, says, capsys):
         main(["app", *arguments])
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_class_that_memory_does_not_hold_is_told_how_many_fit(monkeypatch, capsys):
+    memory = SimpleNamespace(available=2e9)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    assert main(["app", "--no-browser", "--class", "8"]) == 2
+    assert "take about 4.0 GB" in (said := capsys.readouterr().err)
+    assert "--class 3 would fit" in said
 
 
 @pytest.mark.parametrize(
