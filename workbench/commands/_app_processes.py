@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_core.utils import ensure_async
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 from traitlets import Int, List, Set, Unicode
@@ -49,8 +50,8 @@ class Processes(AsyncMappingKernelManager):
         """Return a process that waited for a page, "" where there is none."""
         while self._waiting:
             kernel = self._kernels.get(name := self._waiting.pop(0))
-            if kernel is not None and await kernel.is_alive():
-                kernel.last_activity = datetime.now(UTC)
+            if kernel is not None and await ensure_async(kernel.is_alive()):
+                kernel.last_activity = datetime.now(UTC)  # pyright: ignore[reportAttributeAccessIssue]
                 return name
         return ""
 
@@ -97,7 +98,7 @@ class Processes(AsyncMappingKernelManager):
         client.start_channels()
         self._opening.add(name)
         try:
-            await client.wait_for_ready(timeout=LONGEST_LOAD)
+            await ensure_async(client.wait_for_ready(timeout=LONGEST_LOAD))
         finally:
             self._opening.discard(name)
             client.stop_channels()
