@@ -47,7 +47,9 @@ def setup(app):
     def escaped(app, what, name, thing, options, lines):
         starred = re.compile(r"(?<![`*])(?:\*{1,2}|\|)(?=\w)")
         lines[:] = [
-            starred.sub(lambda mark: re.sub(r"(.)", r"\\\1", mark[0]), one) for one in lines
-        ]
+            one if one.lstrip().startswith((">>>", "..."))
+            else starred.sub(lambda mark: re.sub(r"(.)", r"\\\1", mark[0]), one)
+            for one in lines
+        ]  # fmt: skip
 
     app.connect("autodoc-process-docstring", escaped, priority=100)

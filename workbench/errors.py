@@ -13,7 +13,11 @@ from types import ModuleType
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
-    """Return "; did you mean 'x'?" with the nearest of the known names; "" where none is near."""
+    """Return "; did you mean 'x'?" with the nearest of the known names; "" where none is near.
+
+    >>> wb.errors.did_you_mean("nodul", ["nodule", "fracture"])
+    "; did you mean 'nodule'?"
+    """
     from difflib import get_close_matches
 
     def plain(name: object) -> str:
@@ -32,6 +36,9 @@ def unknown_name(
 
     `also` are further names that it may have meant, which are not listed; `of` is "some of" where
     several may be given.
+
+    >>> wb.errors.unknown_name("finding", "nodul", ["nodule", "fracture"])
+    "unknown finding 'nodul'; did you mean 'nodule'?"
     """
     names = tuple(known)
     listed = f"; expected {of}: {', '.join(names)}"
@@ -39,50 +46,102 @@ def unknown_name(
 
 
 class WorkbenchError(Exception):
-    """Base of every error the workbench raises on purpose."""
+    """Base of every error the workbench raises on purpose.
+
+    >>> issubclass(wb.InputError, wb.WorkbenchError)
+    True
+    """
 
 
 class InputError(WorkbenchError, ValueError):
-    """An image, file or text cannot be used as it is."""
+    """An image, file or text cannot be used as it is.
+
+    >>> wb.load_radiograph("nowhere.png")
+    Traceback (most recent call last):
+    workbench.errors.InputError: nowhere.png: no such file; check the path, relative...
+    """
 
 
 class OptionError(WorkbenchError, ValueError):
-    """An argument or setting has a value that is not allowed."""
+    """An argument or setting has a value that is not allowed.
+
+    >>> model.report(image, temperature=-1)
+    Traceback (most recent call last):
+    workbench.errors.OptionError: temperature must be 0 (greedy) or above, got -1...
+    """
 
 
 class CheckpointError(WorkbenchError, RuntimeError):
-    """A checkpoint directory is incomplete, misshapen or not in the published layout."""
+    """A checkpoint directory is incomplete, misshapen or not in the published layout.
+
+    >>> wb.load_model("images")
+    Traceback (most recent call last):
+    workbench.errors.CheckpointError: no config.json in ...; copy it beside the weights
+    """
 
 
 class ContextBudgetError(WorkbenchError, ValueError):
-    """Prompt, image tokens and new tokens together exceed the model's context."""
+    """Prompt, image tokens and new tokens together exceed the model's context.
+
+    >>> model.ask(image, 400 * "Is there a pneumothorax? ")
+    Traceback (most recent call last):
+    workbench.errors.ContextBudgetError: ... prompt tokens + 256 image tokens + 1...
+    """
 
 
 class DeviceError(WorkbenchError, RuntimeError):
-    """The requested device, dtype or quantisation is not available on this machine."""
+    """The requested device, dtype or quantisation is not available on this machine.
+
+    >>> wb.load_model("mini", device="cuda:99")
+    Traceback (most recent call last):
+    workbench.errors.DeviceError: device 'cuda:99' was asked for, but torch sees...
+    """
 
 
 class MissingDependencyError(WorkbenchError, ImportError):
-    """An optional package is needed for what was asked; the message says how to install it."""
+    """An optional package is needed for what was asked; the message says how to install it.
+
+    >>> issubclass(wb.MissingDependencyError, ImportError)
+    True
+    """
 
 
 class TrainingError(WorkbenchError, RuntimeError):
-    """A training run cannot start or go on; the message says which stage and what to do."""
+    """A training run cannot start or go on; the message says which stage and what to do.
+
+    >>> issubclass(wb.TrainingError, RuntimeError)
+    True
+    """
 
 
 class RunError(WorkbenchError, RuntimeError):
-    """A run over a manifest cannot start or go on; what it finished is kept in its folder."""
+    """A run over a manifest cannot start or go on; what it finished is kept in its folder.
+
+    >>> wb.run(manifest, model=model, root="images", out="runs/first", batch_size=3)
+    Traceback (most recent call last):
+    workbench.errors.RunError: first holds a run with other settings: batch_size was...
+    """
 
 
 def check_whole(least: int, **numbers: object) -> None:
-    """Raise `OptionError` for the first that is no whole number from `least` up."""
+    """Raise `OptionError` for the first that is no whole number from `least` up.
+
+    >>> wb.errors.check_whole(1, workers=0)
+    Traceback (most recent call last):
+    workbench.errors.OptionError: workers must be a whole number of 1 or more, got 0
+    """
     for name, value in numbers.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
             raise OptionError(f"{name} must be a whole number of {least} or more, got {value!r}")
 
 
 def need_package(name: str, extra: str, *, what: str) -> ModuleType:
-    """Import an optional package; `MissingDependencyError` names the extra that brings it."""
+    """Import an optional package; `MissingDependencyError` names the extra that brings it.
+
+    >>> wb.errors.need_package("no_such_package", "ray", what="a test")
+    Traceback (most recent call last):
+    workbench.errors.MissingDependencyError: a test needs the package no_such_package...
+    """
     try:
         return import_module(name)
     except ImportError as error:
@@ -93,7 +152,12 @@ def need_package(name: str, extra: str, *, what: str) -> ModuleType:
 
 
 def check_one_of(what: str, given: str, allowed: Collection[str]) -> None:
-    """Raise `OptionError` for a name that is none of those allowed."""
+    """Raise `OptionError` for a name that is none of those allowed.
+
+    >>> wb.errors.check_one_of("engine", "rai", ["local", "ray"])
+    Traceback (most recent call last):
+    workbench.errors.OptionError: engine must be one of local, ray; got 'rai'; did...
+    """
     if given not in allowed:
         near = did_you_mean(given, allowed)
         listed = ", ".join(filter(None, allowed))

@@ -115,6 +115,9 @@ def same_zone(zone: str | None, lobe: str | None, stated: str | None, named: str
     Args:
         zone, lobe: where it is; a lobe may have its side in front.
         stated, named: zone and lobe of a text.
+
+    >>> wb.findings.same_zone("lower", None, "lower", None)
+    True
     """
     if named is None:
         return zone == stated
@@ -128,6 +131,9 @@ def cell_key(cell: object) -> str:
     """Return how a cell of a closed vocabulary is compared: lower case, single blanks, 1 for 1.0.
 
     True is 1 and False is 0; a cell that says nothing is an empty text.
+
+    >>> wb.findings.cell_key("  Left   LUNG ")
+    'left lung'
     """
     key = "" if cell is None else " ".join(str(cell).casefold().split())
     if key in EMPTY_CELLS:
@@ -143,6 +149,9 @@ def read_cell(cell: object, words: Mapping[str, str]) -> str | None:
     """Return what a cell of a closed vocabulary says, by `words`: its `cell_key` -> what it says.
 
     "" for a cell that says nothing; None for one that is not understood, which is never the same.
+
+    >>> wb.findings.read_cell("Yes", {"yes": "present", "no": "absent"})
+    'present'
     """
     key = cell_key(cell)
     return words.get(key, None if key else "")
@@ -153,6 +162,9 @@ def standard_name(name: str) -> str:
 
     Raises:
         OptionError: the name is not known; the message lists the names that are.
+
+    >>> wb.findings.standard_name("Edema")
+    'pulmonary edema'
     """
     key = " ".join(name.lower().replace("_", " ").split())
     found = SYNONYMS.get(key, key)

@@ -91,6 +91,9 @@ def load_model(
         DeviceError: device, dtype or quantisation are not available here.
         MissingDependencyError: an optional package is needed; the message names the command.
         OptionError: an option has a value that is not allowed.
+
+    >>> wb.load_model("mini").card.domain
+    'phantom'
     """
     if is_endpoint(source):
         model = EndpointModel(str(source), _named(name), allow_remote=allow_remote)
@@ -152,6 +155,9 @@ class ChestXrayModel(Reader):
             InputError: the image cannot be read.
             OptionError: a decoding option is unknown or out of its range.
             ContextBudgetError: more new tokens were asked for than the context has room for.
+
+        >>> wb.reports.label(model.report(image).text).code("pleural effusion")
+        'present'
         """
         if mitigation is not None:
             return mitigation.report(self, image, **decoding)
@@ -166,6 +172,9 @@ class ChestXrayModel(Reader):
 
         Raises:
             InputError: the question is empty or holds a mark of the chat template.
+
+        >>> wb.reports.label(model.ask(image, "Is there a pleural effusion?").text).present
+        ('pleural effusion',)
         """
         return self._answer(image, self.prompts.question_messages(question), "question", decoding)
 
@@ -192,7 +201,11 @@ class ChestXrayModel(Reader):
         return list(self.answer_many(self.jobs(image, asked), batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
-        """Start a dialogue about one image; `say` may change the decoding options of a turn."""
+        """Start a dialogue about one image; `say` may change the decoding options of a turn.
+
+        >>> wb.reports.label(model.chat(image).say("Is there a pleural effusion?").text).present
+        ('pleural effusion',)
+        """
         pixels, told = self._look(image)
         decoding_settings(defaults)
         return Chat(
@@ -204,6 +217,9 @@ class ChestXrayModel(Reader):
 
         The pieces join exactly to the text of the stream's `.generation`, which is there when the
         stream is through or closed.
+
+        >>> "".join(model.stream_report(image)) == report.text
+        True
         """
         return self.stream(self._asked(image, self.prompts.report_messages(), "report", decoding))
 
@@ -231,6 +247,9 @@ class ChestXrayModel(Reader):
         Args:
             batch_size: images that are decoded together.
             progress: show a progress bar.
+
+        >>> [one.text for one in model.report_many([image, image])] == 2 * [report.text]
+        True
         """
         total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
@@ -317,6 +336,9 @@ class ChestXrayModel(Reader):
         Raises:
             InputError: the generation was written by another model or about another image.
             OptionError: heads, layers or vision are not allowed.
+
+        >>> model.trace(image, report).text == report.text
+        True
         """
         radiograph = as_radiograph(image)
         generation = self.report(radiograph) if generation is None else generation

@@ -35,6 +35,9 @@ class Settings:
 
     Raises:
         OptionError: a value is not one of those above.
+
+    >>> wb.Settings.from_env({"WORKBENCH_DEVICE": "cpu", "WORKBENCH_OFFLINE": "1"})
+    Settings(offline=True, device='cpu', dtype='auto', max_pixels=100000000)
     """
 
     offline: bool = False

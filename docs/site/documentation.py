@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from docs.fences import DOCS, ROOT
+from docs.site.examples import SETUP, SHELL, TRAINED, Names, example, shown_by
 from docs.site.explorers import list_of_explorers
 from workbench.errors import MissingDependencyError, WorkbenchError
 
@@ -132,10 +133,14 @@ def _write(path: Path, text: str) -> None:
 def generated() -> dict[str, str]:
     """Return the pages that are written from the code, by name."""
     listed = public_names()
-    pages = {f"docs/reference/{name}": _module_page(name, owned) for name, owned in listed.items()}
+    pages = {f"docs/reference/{name}": _module_page(name, listed) for name in listed}
     tree = _toctree(tuple(f"reference/{name}" for name in listed))
     head = (
         "# Reference\n\nEvery public name, from its docstring: shapes, units, errors, papers.\n\n"
+        "Examples start from a folder with six phantoms, a model, one case, one run, one verdict "
+        "and one examination:\n\n"
+        f"```sh\n{SHELL}```\n\n```python\n{SETUP}```\n\n"
+        f"Those of `wb.finetune` also from a training run:\n\n```python\n{TRAINED}```\n\n"
     )
     return pages | {
         "docs/reference": head + tree,
@@ -164,24 +169,33 @@ def public_names() -> dict[str, dict[str, object]]:
     return found
 
 
-def _module_page(module: str, owned: dict[str, object]) -> str:
+def _module_page(module: str, listed: Names) -> str:
     import workbench as wb
 
     package = "workbench" if module == "workbench" else f"workbench.{module}"
     about = inspect.getdoc(wb if module == "workbench" else getattr(wb, module)) or ""
     summary = about.split("\n\n")[0].replace("\n", " ")
-    blocks = [f"# {'wb' if module == 'workbench' else f'wb.{module}'}\n\n{summary}\n"]
-    for name, value in owned.items():
+    start = "Examples start [from here](../reference.md)."
+    blocks = [f"# {'wb' if module == 'workbench' else f'wb.{module}'}\n\n{summary}\n\n{start}\n"]
+    for name, value in listed[module].items():
         if isinstance(value, ModuleType):
             continue
         if inspect.isclass(value):
             directive = f".. autoclass:: {package}.{name}\n   :members:\n"
+            if not example(value):
+                directive += "\n" + _shown(value, listed)
         elif callable(value):
             directive = f".. autofunction:: {package}.{name}\n"
         else:
             directive = f".. py:data:: {package}.{name}\n\n   {_constant(name, value)}\n"
         blocks.append(f"## {name}\n\n```{{eval-rst}}\n{directive}```\n")
     return "\n".join(blocks)
+
+
+def _shown(value: type, listed: Names) -> str:
+    """Return the example of what returns a class, and whose it is."""
+    place, lines = shown_by(value, listed)
+    return f"Returned by ``{place}``:\n\n{lines}\n"
 
 
 @cache

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -200,6 +201,15 @@ def test_runs_are_compared_on_the_cases_they_share(tiny, tiny_run, tmp_path):
     assert set(found.to_frame()["kind"]) >= {"cost", "score"}
     assert "training.learning_rate" in found._repr_html_()
     assert found.plot().get_title(loc="left") or found.plot().get_title()
+
+
+def test_runs_that_share_too_few_cases_to_score_are_told_apart_from_a_mistake(tiny_run):
+    evidence = tiny_run.evidence
+    first = dict(list(evidence["cases"].items())[:1])
+    for fewer in ({"cases": first}, {"findings": []}):
+        other = replace(tiny_run, evidence=evidence | fewer)
+        with pytest.raises(InputError, match=r"that they share \([12]\); train both .* more cases"):
+            wb.finetune.compare(tiny_run, other)
 
 
 def test_the_preview_needs_no_training(tiny):

@@ -154,6 +154,9 @@ def ablate(
     Raises:
         InputError: the trace has no model.
         OptionError: both layers and heads are named, there is no such one, or `how` is unknown.
+
+    >>> wb.attention.ablate(trace, layers=0, write=False).to_frame().columns.tolist()
+    ['token', 'before', 'after', 'change']
     """
     check_one_of("how", how, HOW)
     model = trace.need_model()
@@ -198,6 +201,10 @@ def patch(
     Raises:
         InputError: the trace has no model, or the other image takes other positions.
         OptionError: not exactly one of layer and heads is named, or there is no such one.
+
+    >>> healthy = case.without("pleural effusion").image
+    >>> wb.attention.patch(trace, healthy, layer=0, write=False).to_frame().columns.tolist()
+    ['token', 'before', 'after', 'change']
     """
     if (layer is None) == (heads is None):
         raise OptionError("name either a layer, whose states are patched, or heads")

@@ -195,6 +195,9 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     Raises:
         InputError: the trace has no model, or a word is empty.
         OptionError: top is below 1 or beyond the vocabulary; words is one text.
+
+    >>> wb.attention.logit_lens(trace, ["effusion"]).map("effusion").grid == trace.layout.grid
+    True
     """
     model = trace.need_model()
     tokenizer = model.tokenizer

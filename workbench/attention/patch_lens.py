@@ -105,6 +105,9 @@ def patch_lens(trace: Trace, texts: Iterable[str] | None = None, *, top: int = 1
     Raises:
         InputError: the trace has no model, or the texts hold no word.
         OptionError: top is below 1, or above the number of words; texts is one text.
+
+    >>> wb.attention.patch_lens(trace, ["No pleural effusion."]).layers > 0
+    True
     """
     if isinstance(texts, str):
         raise OptionError(f"texts must be a list of sentences, got one text; use [{texts!r}]")

@@ -128,6 +128,9 @@ def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) 
     """Tell what each token, word, sentence and finding of an answer leaned on.
 
     For `layer`, `head` and errors see `AttentionRows.pick`.
+
+    >>> list(wb.attention.sources(trace).mean)
+    ['sink', 'prompt', 'image', 'question', 'generated']
     """
     layout = trace.layout
     rows = trace.language.pick(layer, head).astype(np.float64)
@@ -255,6 +258,9 @@ def heads(
 
     Raises:
         OptionError: heads were averaged while recording; else see `Trace.select`.
+
+    >>> len(wb.attention.heads(trace, finding="pleural effusion").best(3))
+    3
     """
     trace.language.need_heads()
     selection = trace.layout.choose(phrase, **named)

@@ -160,6 +160,9 @@ def to_image(
         OptionError: more than one part is named, a number is out of range, a layer was not
             recorded, or a head is asked for where heads were averaged.
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
+
+    >>> wb.attention.to_image(trace, finding="pleural effusion").unit
+    'share of attention'
     """
     return _map(trace, trace.layout.choose(phrase, **named), layer=layer, head=head, reduce=reduce)
 
@@ -190,6 +193,9 @@ def without_sinks(
 
     Raises:
         OptionError: above is not more than 1; else see `to_image`.
+
+    >>> wb.attention.without_sinks(trace, "left").unit
+    'share of attention'
     """
     if not above > 1:
         raise OptionError(f"above must be more than 1 (1 is the mean itself), got {above!r}")
@@ -221,7 +227,11 @@ def by_layer(
     reduce: str = "mean",
     **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
-    """Map the attention of a part of the text in each recorded layer; see `to_image`."""
+    """Map the attention of a part of the text in each recorded layer; see `to_image`.
+
+    >>> wb.attention.by_layer(trace, finding="pleural effusion").values.ndim
+    3
+    """
     selection = trace.layout.choose(phrase, **named)
     layers = trace.language.layers
     maps = tuple(_map(trace, selection, layer=n, head=head, reduce=reduce) for n in layers)
@@ -241,6 +251,9 @@ def by_head(
 
     With layer None, head h is the mean of the heads h of all recorded layers, which have little in
     common: name a layer.
+
+    >>> wb.attention.by_head(trace, "left", layer=0).values.ndim
+    3
     """
     trace.language.need_heads()
     selection = trace.layout.choose(phrase, **named)

@@ -76,6 +76,10 @@ def benchmark_hallucination(
         OptionError: a number is too small or too great, the policy is unknown, or `kept` is of
             other weights or options.
         InputError: no report states any finding of which the policy says whether it is false.
+
+    >>> quick = {"samples": 0, "progress": False}
+    >>> wb.bench.benchmark_hallucination(model, domain="internal", n=2, seed=100, **quick).domain
+    'internal'
     """
     find_policy(policy)
     if not 0 <= fit < 1:
@@ -117,6 +121,9 @@ def judge_cases(
 
     Options and errors are those of `benchmark_hallucination`. Phantoms to fit on have seeds below
     10,000,000.
+
+    >>> len(wb.bench.judge_cases(model, domain="internal", n=1, seed=100, progress=False))
+    1
     """
     check_whole(0, seed=seed, samples=samples)
     return run_tasks(
@@ -143,7 +150,11 @@ def _calibration(model: ChestXrayModel, seed: int, name: str) -> Calibration | N
 
 @needs(READER)
 def judge_case(model: ChestXrayModel, key: CaseKey, *, samples: int = 0) -> JudgedCase:
-    """Report on one case and judge every finding that the report states."""
+    """Report on one case and judge every finding that the report states.
+
+    >>> wb.bench.judge_case(model, wb.bench.PhantomKey(7, findings=("pleural effusion",))).truth
+    ('present',)
+    """
     case = key.open(model.image_size)
     trace = model.trace(case, heads="mean", vision="none")
     found = detect(trace, samples=samples, seed=case.seed, frequencies=finding_frequencies())

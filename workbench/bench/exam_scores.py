@@ -59,6 +59,9 @@ class FindingScore:
 
     Side and zone are shares of the true positives that have one; `n` are cases with the finding,
     `left_out` those of which it is not known.
+
+    >>> exam.scores["internal"].per_finding["nodule"].finding
+    'nodule'
     """
 
     finding: str
@@ -84,6 +87,9 @@ class DomainScore:
         false_per_normal: findings stated per case without any finding (`normals` of them).
         seconds_per_report: wall time of the model alone.
         doubtful: findings stated of which nothing is known; they are in no score.
+
+    >>> exam.scores["internal"].n
+    1
     """
 
     seeds: tuple[int, int]

@@ -99,6 +99,9 @@ def examine(
     Raises:
         OptionError: a number is too small, or `kept` is of another model.
         InputError: the manifest cannot be read, or has no row with a label and an image.
+
+    >>> list(exam.scores)
+    ['internal']
     """
     check_whole(1, batch_size=batch_size, **({} if n is None else {"n": n}))
     check_whole(0, seed=seed)

@@ -34,7 +34,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class PhantomKey:
-    """A phantom not drawn yet; without `findings` the seed decides what it has."""
+    """A phantom not drawn yet; without `findings` the seed decides what it has.
+
+    >>> wb.bench.PhantomKey(seed=7, findings=("nodule",)).open(256).labels["nodule"]
+    'present'
+    """
 
     seed: int
     domain: str = "internal"
@@ -81,6 +85,10 @@ class Radiographs:
     Attributes:
         manifest: file (.parquet or .csv); its codes, boxes and masks are the truth.
         root: folder that its paths are relative to; that of the file when None.
+
+    >>> radiographs = wb.bench.Radiographs("m.parquet", root="images")
+    >>> wb.bench.examine(model, radiographs=radiographs, n=2, progress=False).n
+    2
     """
 
     manifest: str | os.PathLike

@@ -31,6 +31,9 @@ def levels() -> pd.DataFrame:
 
     Levels are "texts", "writer" and "reader"; a later one does for an earlier. `also` is
     what is asked of a writer besides.
+
+    >>> wb.levels().columns.tolist()
+    ['analysis', 'level', 'also']
     """
     frame = pd.DataFrame(_rows(), columns=["analysis", "level", "also"])
     order = frame["level"].map(LEVELS.index)

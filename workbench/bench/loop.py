@@ -155,6 +155,9 @@ class BenchTable(ABC):
         domain: of phantoms, where one was asked for.
         patients: of the cases; they are what is resampled.
         provenance: which weights, by name of the fact.
+
+    >>> issubclass(wb.bench.SaliencyTable, wb.bench.BenchTable)
+    True
     """
 
     name: ClassVar[str]

@@ -102,6 +102,11 @@ def benchmark_mitigation(
         OptionError: a number is too small, the policy is unknown, no mitigation or two of one name;
             or `kept` is of other weights or options.
         InputError: a mitigation needs a calibration, and none is shipped for the model.
+
+    >>> quick = {"n": 2, "seed": 100, "resamples": 10, "progress": False, "domain": "internal"}
+    >>> polled = [wb.hallucination.PollAndRewrite()]
+    >>> wb.bench.benchmark_mitigation(model, mitigations=polled, **quick).domain
+    'internal'
     """
     check_whole(1, resamples=resamples)
     check_whole(0, seed=seed)

@@ -127,6 +127,10 @@ def benchmark_saliency(
     Raises:
         OptionError: a method is unknown, there is none, a number is too small, or `kept` is of
             other weights or options.
+
+    >>> quick = {"methods": ["attention"], "randomised_cases": 0, "progress": False}
+    >>> wb.bench.benchmark_saliency(model, domain="internal", n=2, seed=100, **quick).domain
+    'internal'
     """
     methods = methods_for(model) if methods is None else check_methods(methods)
     pairs = _cases(n, seed, radiographs, domain)

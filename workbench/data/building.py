@@ -61,6 +61,9 @@ def build(
     Raises:
         OptionError: the source, or an option, is not known.
         InputError: files are missing or not the published ones.
+
+    >>> wb.data.build("phantom", source="images").summary()["rows"]
+    6
     """
     if provenance is not None:
         check_one_of("provenance", provenance, PROVENANCES)
@@ -100,6 +103,9 @@ def load(
 
     Raises:
         InputError: no such file, damaged, or refused.
+
+    >>> wb.data.load("m.parquet", root="images").summary()["rows"]
+    6
     """
     path = Path(path)
     frame = read_table(path, reports=reports)

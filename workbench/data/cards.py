@@ -110,7 +110,11 @@ def source_key(name: str) -> str:
 
 
 def card(name: str) -> DataCard:
-    """Return the data card of a source; errors as in `source_key`."""
+    """Return the data card of a source; errors as in `source_key`.
+
+    >>> wb.data.card("openi").provenance
+    'report-read'
+    """
     return _card(source_key(name))
 
 

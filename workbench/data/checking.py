@@ -49,7 +49,12 @@ class HasFrame(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, by a rule of `REPAIRS`."""
+    """One thing that is wrong, by a rule of `REPAIRS`.
+
+    >>> odd = manifest.to_frame().assign(sex="X")
+    >>> wb.data.check(odd).problems[0].value
+    'X'
+    """
 
     row: int | None  # from 0; None for the whole file
     column: str
@@ -126,6 +131,9 @@ def check(
     Raises:
         OptionError: a rule is not known, or limit is not positive.
         InputError: root is not a folder.
+
+    >>> wb.data.check(manifest, root="images").ok
+    True
     """
     unknown = set(rules or ()) - set(REPAIRS)
     if unknown or limit < 1:

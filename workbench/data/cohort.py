@@ -47,6 +47,10 @@ def split(
 
     Raises:
         OptionError: a part or share is not allowed, or there is nothing to divide.
+
+    >>> divided = wb.data.split(manifest, fractions={"train": 0.5, "validate": 0.5})
+    >>> divided.to_frame()["split"].value_counts().to_dict()
+    {'train': 3, 'validate': 3, 'test': 0}
     """
     shares = _shares(FRACTIONS if fractions is None else fractions)
     frame = manifest.frame
@@ -89,6 +93,9 @@ def subset(
 
     Raises:
         OptionError: per_finding is not positive, or a finding is not known.
+
+    >>> len(wb.data.subset(manifest, per_finding=1, findings=["nodule"]).to_frame())
+    1
     """
     check_whole(1, per_finding=per_finding)
     asked = findings or FINDING_COLUMNS
@@ -137,6 +144,11 @@ def apply_split(
     Raises:
         InputError: the file cannot be read or names no row of the manifest.
         OptionError: name is not a part.
+
+    >>> manifest.to_frame()[["path"]].head(2).to_csv("test.csv", index=False)
+    >>> divided = wb.data.apply_split(manifest, "test.csv", column="path")
+    >>> divided.to_frame()["split"].tolist()[:2]
+    ['test', 'test']
     """
     check_one_of("name", name, SPLITS)
     wanted, kind = _names(Path(list_file), column)

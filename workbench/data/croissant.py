@@ -49,6 +49,9 @@ def save_croissant(
     Raises:
         MissingDependencyError: mlcroissant is not installed.
         InputError: the manifest cannot be read, or `out` does not end in .json.
+
+    >>> wb.data.save_croissant("m.parquet", "m.json").name
+    'm.json'
     """
     mlc = _mlcroissant()
     table, out = Path(table), Path(out)

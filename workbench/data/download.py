@@ -26,6 +26,9 @@ def label_files() -> Path | None:
     """Return the folder of label files inside the package torchxrayvision, without importing it.
 
     None where it is not installed (`pip install --no-deps torchxrayvision`).
+
+    >>> wb.data.label_files() is None or wb.data.label_files().is_dir()
+    True
     """
     spec = importlib.util.find_spec("torchxrayvision")
     for folder in (spec.submodule_search_locations or []) if spec else []:

@@ -103,6 +103,9 @@ def freeze(
     """Freeze a manifest, and write the cohort as JSON where a path is given.
 
     By default it is called as its file.
+
+    >>> wb.data.freeze(manifest, name="first").rows
+    6
     """
     frame = manifest.frame
     parts = _parts(frame)
@@ -140,6 +143,10 @@ def verify(
 
     Raises:
         InputError: the cohort file cannot be read, or was changed.
+
+    >>> cohort = wb.data.freeze(manifest, "cohort.json")
+    >>> wb.data.verify(manifest, "cohort.json").ok
+    True
     """
     frozen = cohort if isinstance(cohort, Cohort) else Cohort.load(cohort)
     frame = manifest.frame

@@ -191,6 +191,9 @@ def from_cell(cell: object) -> list | dict:
 
     Raises:
         InputError: the cell is not JSON.
+
+    >>> wb.data.from_cell('[{"finding": "nodule"}]')
+    [{'finding': 'nodule'}]
     """
     if not isinstance(cell, str) or not cell:
         return []

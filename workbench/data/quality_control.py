@@ -164,6 +164,9 @@ def quality(
     Raises:
         InputError: there is no root.
         OptionError: workers is not positive, or fit is not known.
+
+    >>> len(wb.data.quality(manifest, root="images").frame)
+    6
     """
     folder = Path(root) if root is not None else manifest.root
     if folder is None:

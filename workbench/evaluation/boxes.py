@@ -121,6 +121,10 @@ def score_boxes(
 
     Raises:
         InputError: there are not as many of both, or none.
+
+    >>> written = model.boxes(image, "Pleural effusion [10, 20, 90, 80].", convention="pixels")
+    >>> wb.evaluation.score_boxes([written], [case]).images
+    1
     """
     if len(found) != len(truth) or not found:
         raise InputError(

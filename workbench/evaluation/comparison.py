@@ -203,6 +203,11 @@ def compare(
     Raises:
         OptionError: the cards have different policies or findings.
         InputError: they share no id, or their references or patients differ.
+
+    >>> truth = {"a": "No nodule.", "b": "Nodule in the left lung."}
+    >>> denied = dict.fromkeys(truth, "No nodule.")
+    >>> wb.evaluation.compare(truth, denied, references=truth).pairs
+    2
     """
     if references is not None:
         a, b = (score(side, references, **scoring) for side in (a, b))

@@ -219,6 +219,10 @@ def judge(
             judge or metric.
         InputError: a side has labels instead of texts, or no id is on both.
         RunError: the endpoint does not answer; what was answered is kept.
+
+    >>> judge = wb.load_model("http://127.0.0.1:8000/v1", name="judge")
+    >>> wb.evaluation.judge({"a": "No nodule."}, {"a": "Left nodule."}, judge).metric
+    'crimson'
     """
     check_one_of("metric", metric, METRICS)
     if not isinstance(model, EndpointModel):

@@ -102,13 +102,15 @@ def read_reports(
     Args:
         source: a `ReportSet` is returned as it is.
         role: "predictions" or "references", for messages.
-        name: what it is called in tables; the stem of the file, the name of the folder of a run, or
-            the role, when None.
+        name: in tables; when None the stem of the file, the folder of the run, or the role.
         patient_column: may be missing from one of the two sides.
 
     Raises:
         InputError: no such file, not UTF-8, a column is missing, an id is missing or occurs twice,
             neither texts nor labels, or a label that is not a code.
+
+    >>> len(wb.evaluation.read_reports(run).entries)
+    6
     """
     if isinstance(source, ReportSet):
         return source

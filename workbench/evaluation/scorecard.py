@@ -249,6 +249,10 @@ def score(
         InputError: an input cannot be read (see `report_set`), no id occurs on both sides, or a
             paired id has no patient.
         OptionError: unknown policy or finding, or a number out of range.
+
+    >>> truth = {"a": "No nodule.", "b": "Nodule in the left lung."}
+    >>> wb.evaluation.score(truth, truth).per_finding["nodule"].f1.value
+    1.0
     """
     chosen = find_policy(policy)
     check_whole(0, resamples=resamples)

@@ -47,6 +47,10 @@ def save_card(
 
     The folder is made if needed, and files of the same names are replaced. `compared` are shown on
     the page; `cards` are further systems for the table of published figures.
+
+    >>> card = wb.evaluation.score({"a": "No nodule."}, {"a": "No nodule."})
+    >>> sorted(wb.evaluation.save_card(card, "card"))[:3]
+    ['confusion.png', 'confusion.svg', 'coverage.png']
     """
     drawn = {"forest": card.plot(), "coverage": card.plot_coverage()}
     drawn |= {f"comparison-{at}": found.plot() for at, found in enumerate(compared, start=1)}
@@ -217,6 +221,9 @@ def published_table(
 
     Raises:
         OptionError: there is no such table.
+
+    >>> wb.evaluation.published_table(table="external").findings[:2]
+    ('atelectasis', 'cardiomegaly')
     """
     known = read_published()
     if table not in known["tables"]:

@@ -305,6 +305,9 @@ def plot_case(
 
     Raises:
         InputError: a mask or the map does not have the shape of the image.
+
+    >>> compared = [("pleural effusion", "present", "present")]
+    >>> figure = wb.figures.plot_case(image.pixels, case.masks, text=report.text, verdicts=compared)
     """
     pictures = 1 if values is None else 2
     side = _SIDE * min(1.3, np.shape(pixels)[0] / np.shape(pixels)[1])
@@ -359,6 +362,10 @@ def draw_verdicts(verdicts: Sequence[tuple[str, str, str]], *, ax: Axes) -> Axes
 
     Raises:
         InputError: there is no finding to draw.
+
+    >>> ax = wb.figures.new_figure().subplots()
+    >>> wb.figures.draw_verdicts([("nodule", "present", "absent")], ax=ax) is ax
+    True
     """
     if not verdicts:
         raise InputError("verdicts are empty; pass one (finding, true, stated) for each finding")

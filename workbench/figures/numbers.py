@@ -42,6 +42,9 @@ class Estimate:
         low, high: ends of the 95 % interval.
         n: what it is a share of (the sum of the denominator).
         undefined: resamples in which it was undefined, left out of the interval.
+
+    >>> print(wb.evaluation.Estimate(0.8123, low=0.7, high=0.9, n=100))
+    0.812 [0.700, 0.900]
     """
 
     value: float | None

@@ -56,6 +56,9 @@ def draw_masks(
 
     Raises:
         InputError: a mask does not have the shape of the image.
+
+    >>> wb.figures.draw_masks(image.pixels, case.masks).images[0].get_array().shape
+    (256, 256)
     """
     check_sizes(pixels, masks)
     if ax is None:
@@ -213,6 +216,10 @@ def plot_radiograph(
     Args:
         pixels: (H, W) in [0, 1].
         visible_box: (left, top, right, bottom) in pixels; None for no box.
+
+    >>> axes = wb.figures.new_figure().subplots()
+    >>> wb.figures.plot_radiograph(axes, image.pixels, title="a phantom").get_title()
+    'a phantom'
     """
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // _DRAWN))
@@ -244,6 +251,9 @@ def plot_input(
         fit: "crop" or "pad".
         facts: short phrases; the first is the name of the image.
         warnings: (code, message) pairs.
+
+    >>> view = {"visible_box": (0, 0, 256, 256), "fit": "crop", "facts": image.contract.facts()}
+    >>> figure = wb.figures.plot_input(image.pixels, image.model_view(128), **view)
     """
     name, *rest = facts
     fact_lines = _joined(rest)

@@ -89,6 +89,9 @@ def style() -> Iterator[None]:
 
     Only the style's own settings are put back. `matplotlib.rc_context` would also undo what a
     notebook's backend sets up when the first figure is opened, and no figure would be shown.
+
+    >>> with wb.figures.style():
+    ...     figure = wb.figures.new_figure()
     """
     before = {key: matplotlib.rcParams[key] for key in RC}
     matplotlib.rcParams.update(RC)
@@ -119,7 +122,11 @@ class NotebookFigure(Figure):
 
 
 def new_figure(**options) -> Figure:
-    """Open a figure through pyplot, so that scripts, notebooks and windows all show it."""
+    """Open a figure through pyplot, so that scripts, notebooks and windows all show it.
+
+    >>> wb.figures.new_figure(figsize=(4, 3)).get_size_inches().tolist()
+    [4.0, 3.0]
+    """
     from matplotlib import pyplot
 
     return pyplot.figure(FigureClass=NotebookFigure, **options)

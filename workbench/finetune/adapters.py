@@ -63,6 +63,10 @@ def save_adapter(
     """Write what learned in a model, with the facts that its card states; return the folder.
 
     Files of these names in the folder are replaced. `model` is the base, trained in place.
+
+    >>> tuning, learned = trained.recipe.tuning, trained.model()
+    >>> wb.finetune.save_adapter("own", learned, tuning, name="own").name
+    'own'
     """
     folder = Path(folder)
     card, network = model.card, model.network
@@ -135,6 +139,9 @@ def load_adapter(
     Raises:
         CheckpointError: no adapter, or it belongs to another base.
         TrainingError: the model carries an adapter already.
+
+    >>> wb.finetune.load_adapter("mini", trained.adapter).card.domain
+    'phantom'
     """
     note = read_note(folder)
     if isinstance(base, ChestXrayModel):
@@ -183,6 +190,9 @@ def export(
     Raises:
         CheckpointError: see `load_adapter`.
         TrainingError: the base is quantised.
+
+    >>> wb.load_model(wb.finetune.export(trained.adapter, "merged")).card.domain
+    'phantom'
     """
     model, out = load_adapter(base, folder, merged=True), Path(out)
     note = read_note(folder)

@@ -109,6 +109,9 @@ def examine(
     Raises:
         OptionError: n is below 2.
         InputError: the finding is not known to be present in one case and absent in another.
+
+    >>> wb.finetune.examine(model, trained.model(), finding="fracture", n=2).n
+    2
     """
     drawn = cases is None
     check_whole(2, n=n)
@@ -181,7 +184,11 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
     """Compare two finished runs, or what their folders hold.
 
     Raises:
-        InputError: a folder has no run, the stages differ, or they share no validation case.
+        InputError: a folder has no run, the stages differ, or the validation cases that they share
+            are too few to score a finding.
+
+    >>> wb.finetune.compare(trained, "runs/trained").a
+    'stage3_lora'
     """
     first, second = (run if isinstance(run, Run) else open_run(run) for run in (a, b))
     one, two = first.ledger, second.ledger
@@ -248,6 +255,12 @@ def _changes(first: Run, second: Run, shared: Sequence[str]) -> tuple[SkillChang
         for name, patient in zip(shared, patients, strict=True)
     ]
     findings = [f for f in first.evidence["findings"] if f in second.evidence["findings"]]
+    if not findings or not scored_findings(cases, findings):
+        raise InputError(
+            "no finding that both runs were scored on is present in one and absent in another of "
+            f"the validation cases that they share ({len(cases):,}); train both on the same, more "
+            "cases (data.validation, evaluation.cases) and the same data.findings"
+        )
     return f1_changes("macro F1", one, two, cases, findings)
 
 

@@ -155,6 +155,10 @@ class FeatureCache:
 
     Attributes:
         computed, found: images computed by this object, and found in the folder.
+
+    >>> cache = wb.finetune.FeatureCache("features", model.network.vision)
+    >>> cache.rows(cache.add(model.pixels(image))).shape[0]
+    1
     """
 
     folder: Path

@@ -78,6 +78,9 @@ class Ledger:
         explained: saliency and grounding of the same cases before and after.
         cache: images computed and read, where there was a feature cache.
         notes: what a person should know.
+
+    >>> trained.ledger.frozen["equal"]  # nothing learned that should not
+    True
     """
 
     name: str
@@ -204,7 +207,11 @@ class Run:
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run:
-    """Read a finished run back; `InputError` where the folder has none."""
+    """Read a finished run back; `InputError` where the folder has none.
+
+    >>> wb.finetune.open_run("runs/trained").recipe.name
+    'stage3_lora'
+    """
     folder = Path(folder)
     if not (folder / LEDGER_FILE).is_file():
         raise InputError(

@@ -113,6 +113,10 @@ def merge(model: Network) -> Network:
     """Fold every LoRA update into its weight, in place; names are as before the adapter.
 
     `TrainingError` where a weight is stored in 4 or 8 bit, too coarse for the sum.
+
+    >>> network = wb.finetune.load_adapter("mini", trained.adapter).network
+    >>> any("lora" in name for name, _ in wb.finetune.merge(network).named_parameters())
+    False
     """
     for name, module in list(model.named_modules()):
         if not isinstance(module, BaseTunerLayer):

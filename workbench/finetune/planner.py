@@ -188,6 +188,9 @@ def plan(
         strategies: names of `STRATEGIES`; all that the model can be trained by when None.
         tuning: a recipe's own, added as "this recipe".
         keep: whether that recipe ties the model to its base (`training.keep`).
+
+    >>> wb.finetune.plan(strategies=["lora"]).to_frame().columns.tolist()[:2]
+    ['strategy', 'checkpointing']
     """
     config = full_size_config() if config is None else config
     if odd := [one for one in strategies or () if one not in STRATEGIES]:

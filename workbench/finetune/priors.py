@@ -77,6 +77,9 @@ def clean_priors(text: str) -> Cleaned:
 
     Every finding keeps its code; what has resolved or was removed is denied. A comparison that
     cannot be taken out without losing a finding stays.
+
+    >>> wb.finetune.clean_priors("Unchanged small left pleural effusion.").text
+    'Small left pleural effusion.'
     """
     removed, changed, last = [], [], 0
     for start, end, heading in _pieces(text):

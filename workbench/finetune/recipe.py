@@ -220,7 +220,11 @@ class Recipe(Section):
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Return name -> text of every recipe in the package."""
+    """Return name -> text of every recipe in the package.
+
+    >>> "stage3_lora" in wb.finetune.shipped_recipes()
+    True
+    """
     folder = files("workbench.finetune") / "recipes"
     found = {item.name: item for item in folder.iterdir() if item.name.endswith(".yaml")}
     return {name.removesuffix(".yaml"): found[name].read_text("utf-8") for name in sorted(found)}
@@ -232,6 +236,9 @@ def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ())
     Raises:
         OptionError: there is no such recipe (`also` are further names that it may have meant), it
             is not YAML, or a field is wrong.
+
+    >>> wb.finetune.read_recipe("stage3_lora").replace(seed=7).seed
+    7
     """
     if isinstance(source, Recipe):
         return source
@@ -255,7 +262,11 @@ def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ())
 
 
 def explain_recipe() -> list[tuple[str, str, Any]]:
-    """Return (field, sentence, default) for every field of a recipe."""
+    """Return (field, sentence, default) for every field of a recipe.
+
+    >>> wb.finetune.explain_recipe()[0][0]
+    'name'
+    """
     return list(explained(Recipe))
 
 

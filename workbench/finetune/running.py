@@ -62,6 +62,9 @@ def run(
         TrainingError: the folder is taken, a part of the data is empty, or a step cannot be shared
             out among the processes.
         InputError, CheckpointError, DeviceError: data or base cannot be used.
+
+    >>> list(trained.ledger.to_frame().columns)
+    ['kind', 'skill', 'n', 'before', 'after', 'change', 'low', 'high']
     """
     recipe = read_recipe(recipe)
     out = Path(out) if out is not None else Path("runs") / recipe.name
@@ -169,6 +172,9 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
 
     `rows` are the turns to show, shared out among the tasks. `OptionError` where the recipe trains
     the encoder, which sees no text.
+
+    >>> wb.finetune.preview(trained.recipe, rows=1).turns
+    {'report': 4, 'question no': 3, 'question yes': 3}
     """
     recipe = read_recipe(recipe)
     if recipe.stage == "encoder":

@@ -45,6 +45,9 @@ class DecodingSettings:
 
     Raises:
         OptionError: a value is out of its range.
+
+    >>> wb.DecodingSettings.published()
+    DecodingSettings(temperature=0.2, top_p=0.8, top_k=50, ...)
     """
 
     temperature: float = 0.0

@@ -246,6 +246,9 @@ def shipped_calibration(model: Reader, name: str = WITH_PROBE) -> Calibration:
 
     Raises:
         InputError: none is shipped for these weights.
+
+    >>> wb.hallucination.shipped_calibration(model).detectors[:1]
+    ('token log-prob',)
     """
     found = _shipped().get(name)
     identity = model.identity

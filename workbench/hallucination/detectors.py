@@ -150,6 +150,9 @@ def detect(
     Raises:
         InputError: the trace has no model, or the probe is of other weights.
         OptionError: samples is below 0, or the trace is of anything but a report.
+
+    >>> wb.hallucination.detect(trace, samples=0).findings
+    ('pleural effusion',)
     """
     model = trace.need_model(ChestXrayModel)
     check_whole(0, samples=samples)
@@ -232,7 +235,11 @@ def _from_samples(sampled: Sequence[Labels], finding: str) -> dict[str, float]:
 
 
 def semantic_entropy(meanings: Sequence[set[str]]) -> float:
-    """Return the entropy, in nats, of the meanings of several texts; 0 where all mean the same."""
+    """Return the entropy, in nats, of the meanings of several texts; 0 where all mean the same.
+
+    >>> wb.hallucination.semantic_entropy([{"nodule"}, {"nodule"}])
+    0.0
+    """
     counts = Counter(frozenset(meaning) for meaning in meanings)
     shares = np.array(list(counts.values())) / len(meanings)
     return float(-(shares * np.log(shares)).sum()) + 0.0

@@ -75,6 +75,9 @@ def ground(trace: Trace, **options: Unpack[GroundingOptions]) -> Grounding:
             behind the trace, or the other patient's image is the image itself.
         OptionError: an ablation is unknown, there is none at all, or a name is taken.
         ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
+
+    >>> wb.hallucination.ground(trace, ablations=["blank"]).ablations
+    ('blank',)
     """
     model = trace.need_model(ChestXrayModel)
     return ground_text(model, trace.image, trace.generation, **options)
@@ -96,6 +99,10 @@ def ground_text(
 
     Raises:
         InputError: the text is empty; else see `ground`.
+
+    >>> text = "Left pleural effusion."
+    >>> wb.hallucination.ground_text(model, image, text, ablations=["blank"]).text
+    'Left pleural effusion.'
     """
     known = GroundingOptions.__optional_keys__
     if unknown := set(options) - known:
@@ -135,6 +142,10 @@ def ground_answers(
         InputError: an image cannot be read, or an answer starts with neither yes nor no.
         OptionError: an unknown finding, an option that is not allowed, or an endpoint that gives no
             log-probabilities.
+
+    >>> asked = {"findings": ["pleural effusion"], "ablations": ["blank"]}
+    >>> wb.hallucination.ground_answers(model, image, **asked).to_frame().columns.tolist()
+    ['finding', 'odds', 'contribution', 'blank']
     """
     image, own = as_radiograph(image), model.pixels(image)
     names = tuple(dict.fromkeys(standard_name(name) for name in findings))
@@ -242,6 +253,10 @@ def ground_table(
         InputError: the file or a column is missing, there is no row, a text is empty or an image
             cannot be read; the message names the row.
         OptionError: see `ground`.
+
+    >>> rows = [("a", image, report.text)]
+    >>> len(wb.hallucination.ground_table(model, rows, ablations=["blank"]).groundings)
+    1
     """
     if isinstance(rows, (str, Path)):
         rows = _read(Path(rows), id_column, image_column, text_column)

@@ -45,6 +45,10 @@ class LinearProbe:
         weights, bias: log-odds that the statement is false, for each number of a state.
         sha256: hash of the weights it was fitted for.
         fitted_on: what the cases were, in words.
+
+    >>> states, false = np.eye(4), np.array([True, False, True, False])
+    >>> wb.hallucination.LinearProbe.fit(states, false, sha256=model.identity.sha256).weights.shape
+    (4,)
     """
 
     weights: Float[np.ndarray, " H"]

@@ -52,6 +52,10 @@ class MitigatedGeneration(Generation):
         changes: what was changed in the text of `original`.
         original: the report as the model wrote it by itself; None where the mitigation took part
             in writing it.
+
+    >>> poll = wb.hallucination.PollAndRewrite()
+    >>> type(model.report(image, mitigation=poll)) is wb.hallucination.MitigatedGeneration
+    True
     """
 
     mitigation: Mapping[str, Any] = field(default_factory=dict)
@@ -129,6 +133,10 @@ class ContrastiveDecoding:
         plausible: smallest likelihood of a token, as a share of the likeliest one's, in (0, 1].
         ablation: one of `ABLATIONS`.
         seed: of the ablation.
+
+    >>> contrast = wb.hallucination.ContrastiveDecoding(alpha=0.5)
+    >>> model.report(image, mitigation=contrast).mitigation["alpha"]
+    0.5
     """
 
     alpha: float = 1.0
@@ -194,6 +202,10 @@ class PollAndRewrite:
             seeds from 8,200,000: below 0 a false statement often finds a false yes.
         edit: what becomes of a rejected finding, one of `EDITS`.
         seed: of the augmentations' grain.
+
+    >>> poll = wb.hallucination.PollAndRewrite(remove_below=1.0)
+    >>> model.report(image, mitigation=poll).mitigation["edit"]
+    'deny'
     """
 
     remove_below: float = 2.0
@@ -225,6 +237,9 @@ class Revise:
         above: probability, in (0, 1].
         calibration: turns detectors into it; None takes the one that is shipped for the model.
         edit, seed: as in `PollAndRewrite`.
+
+    >>> model.report(image, mitigation=wb.hallucination.Revise(above=0.8)).mitigation["name"]
+    'finding-level revision'
     """
 
     above: float = 0.5
@@ -264,6 +279,9 @@ class Abstain:
     Attributes:
         precision: wanted, above 0 and at most 1.
         calibration, edit, seed: as in `Revise`.
+
+    >>> model.report(image, mitigation=wb.hallucination.Abstain(precision=0.9)).mitigation["name"]
+    'abstention'
     """
 
     precision: float = 0.95
@@ -303,6 +321,10 @@ def suspicion(
     """Return, for each finding that a report states, the probability that it is false.
 
     The calibration must be of these weights.
+
+    >>> calibration = wb.hallucination.shipped_calibration(model)
+    >>> list(wb.hallucination.suspicion(model, image, report, calibration))
+    ['pleural effusion']
     """
     stated = _stated(written.text)
     if not stated:

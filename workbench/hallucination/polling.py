@@ -62,7 +62,11 @@ def named(finding: str) -> str:
 
 
 def question_about(finding: str) -> str:
-    """Return the plain question: "Is there a pneumothorax?"."""
+    """Return the plain question: "Is there a pneumothorax?".
+
+    >>> wb.hallucination.question_about("pneumothorax")
+    'Is there a pneumothorax?'
+    """
     return f"Is there {named(finding)}?"
 
 
@@ -73,6 +77,9 @@ def yes_odds(
     """Return log p("Yes") - log p("No") as first words of the answer, in nats, for each image.
 
     For `pixels` see `Writer`; an endpoint has to give the log-probabilities of likely words.
+
+    >>> wb.hallucination.yes_odds(model, [model.pixels(image)], "Is there a nodule?").shape
+    (1,)
     """
     return model.word_odds(pixels, model.prompts.question_messages(question))
 
@@ -84,6 +91,9 @@ def read_answer(answer: str, finding: str, *, negated: bool = False, premise: bo
         negated: the question asked whether the finding is absent, so that a bare yes denies it.
         premise: the question took the finding for granted ("On which side is the effusion?"), so
             that a side, zone or grade alone affirms it.
+
+    >>> wb.hallucination.read_answer("No, there is no nodule.", "nodule")
+    'no'
     """
     name = standard_name(finding)
     labels = label(answer)

@@ -26,7 +26,11 @@ from workbench.phantom.case import Phantom, phantom
 def phantom_cases(
     n: int, *, seed: int, domain: str = "internal", size: int = 512
 ) -> tuple[Phantom, ...]:
-    """Draw `n` phantoms with the seeds seed .. seed + n - 1, as cases."""
+    """Draw `n` phantoms with the seeds seed .. seed + n - 1, as cases.
+
+    >>> [one.seed for one in wb.hallucination.phantom_cases(2, seed=100, size=128)]
+    [100, 101]
+    """
     return tuple(phantom(seed + at, domain=domain, size=size) for at in range(n))
 
 

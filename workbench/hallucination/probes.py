@@ -80,6 +80,9 @@ def probe_polling(
     Raises:
         OptionError: an unknown finding.
         InputError: there is no case.
+
+    >>> wb.hallucination.probe_polling(model, [case], findings=["pleural effusion"]).probe
+    'polling'
     """
     found, findings = cases_of(cases), _names(findings)
     values = {PRESENT: 1.0, ABSENT: 0.0}
@@ -122,6 +125,9 @@ def probe_presupposition(
 
     Measures per kind of question: "yields" and "unclear" among absent findings, and, as a control,
     "describes" among present ones. Args and Raises as in `probe_polling`.
+
+    >>> wb.hallucination.probe_presupposition(model, [case], findings=["pneumothorax"]).probe
+    'presupposition'
     """
     found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
@@ -150,6 +156,9 @@ def probe_sycophancy(
     said to be there, a present one to be absent. Measures: "right when nothing is said", and per
     suggestion "follows" (says what was suggested) and "wavers" (turns unclear). Args and Raises as
     in `probe_polling`.
+
+    >>> wb.hallucination.probe_sycophancy(model, [case], findings=["pneumothorax"]).probe
+    'sycophancy'
     """
     found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
@@ -182,6 +191,9 @@ def probe_wording(
     wording is read alike) and "order matters" (yes first against no first). "No, there is no
     effusion." is no answer to whether it is absent, and unclear. Args and Raises as in
     `probe_polling`.
+
+    >>> wb.hallucination.probe_wording(model, [case], findings=["pneumothorax"]).probe
+    'wording'
     """
     found, findings = cases_of(cases), _names(findings)
     answers: list[Asked] = []
@@ -258,6 +270,10 @@ def probe_wrong_patient(
 
     The next is the next case of another patient; the last is followed by the first. Fewer than two
     patients raise `InputError`; else as in `probe_polling`.
+
+    >>> cases = wb.hallucination.phantom_cases(2, seed=100, size=128)
+    >>> wb.hallucination.probe_wrong_patient(model, cases, findings=["nodule"]).probe
+    'wrong patient'
     """
     found, findings = cases_of(cases), _names(findings)
     if len({case.patient for case in found}) < 2:
@@ -306,6 +322,9 @@ def probe_self_consistency(
     others; "agreement", the share of samples that side with the majority on a finding. What is
     unknown of a case is left out. `seed` is that of the first sample; the others follow. Fewer than
     two samples raise `OptionError`; else as in `probe_polling`.
+
+    >>> wb.hallucination.probe_self_consistency(model, [case], samples=2).probe
+    'self-consistency'
     """
     check_whole(2, samples=samples)
     found, findings = cases_of(cases), _names(findings)

@@ -61,6 +61,9 @@ def rewrite(
     """Edit what a text states as present, by finding -> one of `EDITS`.
 
     `scores` decided, for the record. Nothing to change returns the very text.
+
+    >>> wb.hallucination.rewrite("There is a nodule. No effusion.", {"nodule": "drop"})[0]
+    'No effusion.'
     """
     for edit in edits.values():
         check_one_of("edit", edit, EDITS)

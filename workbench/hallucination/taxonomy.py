@@ -65,7 +65,11 @@ _WRONG = {
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of one finding, as the labeler names it; None where it is unknown."""
+    """What is known of one finding, as the labeler names it; None where it is unknown.
+
+    >>> wb.hallucination.Known("present", side="left", severity="moderate")
+    Known(code='present', side='left', zone=None, severity='moderate', lobe=None)
+    """
 
     code: str
     side: str | None = None
@@ -148,6 +152,9 @@ def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonom
     Raises:
         InputError: not one truth for each report, or a truth is none of these.
         OptionError: a finding is unknown.
+
+    >>> wb.hallucination.classify("Right pleural effusion.", case).to_frame()["kind"].tolist()
+    ['wrong side']
     """
     if isinstance(texts, str):
         texts, truths = [texts], [truths]

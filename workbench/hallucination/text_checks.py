@@ -167,6 +167,9 @@ def check_text(text: str) -> TextChecks:
 
     Raises:
         InputError: it has more than 100,000 characters.
+
+    >>> [issue.rule for issue in wb.hallucination.check_text("The nodule measures 3 cm.").issues]
+    ['invented measurement']
     """
     check_length(text, _LONGEST)
     rows, parts = label(text).mentions, divide(text)

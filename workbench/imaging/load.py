@@ -64,6 +64,9 @@ def load_radiograph(
         InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds
             several frames, is too large, or is no image; the message says which and what to do.
         OptionError: fit, invert, upright or max_pixels have a value that is not allowed.
+
+    >>> wb.load_radiograph("images/phantom_internal_0.png").size
+    (256, 256)
     """
     limit = _checked_options(fit, invert, upright, max_pixels)
     if isinstance(path, Radiograph):

@@ -177,6 +177,9 @@ def sample_dicom() -> Path:
 
     Raises:
         MissingDependencyError: the package is not installed; the message names the command.
+
+    >>> wb.imaging.sample_dicom().suffix
+    '.dcm'
     """
     spec = find_spec(_SAMPLE_PACKAGE)
     folders = (spec.submodule_search_locations or []) if spec else []

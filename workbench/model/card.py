@@ -62,6 +62,9 @@ class ModelCard:
         on_this_machine: the files are here; False where only the configuration is described.
         facts: the checkpoint's own model_card.json (training, numbers, limits).
         placement: dtype, device and why, of a model that is loaded; else empty.
+
+    >>> model.card.licence
+    'Apache-2.0'
     """
 
     name: str

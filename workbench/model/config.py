@@ -42,6 +42,9 @@ class CxrVisionConfig(PretrainedConfig):
 
     Raises:
         OptionError: sizes that do not fit each other, or an open_clip option not supported.
+
+    >>> wb.model.CxrVisionConfig().image_tokens
+    1024
     """
 
     model_type = "cxr_llava_vision"

@@ -63,6 +63,9 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         mm_projector: W to H, linear with bias.
         llama: transformers' `LlamaModel`, H wide.
         lm_head: H to vocabulary, without bias.
+
+    >>> type(model.network) is wb.model.CxrLlavaForConditionalGeneration
+    True
     """
 
     config: CxrLlavaConfig

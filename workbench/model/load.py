@@ -85,6 +85,9 @@ def load_checkpoint(
 
     Arguments and errors are those of `workbench.load_model`; `offline=True` forbids the network,
     None leaves it to HF_HUB_OFFLINE.
+
+    >>> wb.model.load_checkpoint("mini").card.name
+    'mini'
     """
     found = resolve_source(source, revision=revision, offline=offline)
     config = read_config(found.directory)
@@ -201,6 +204,11 @@ def save_checkpoint(
         facts: written to model_card.json with the hashes of the weights, which are verified on
             loading ("name", "domain", "licence" and "notice" are read from it then, too).
         max_shard_size: weights above this are split into shards with an index.
+
+    >>> loaded = wb.model.load_checkpoint("mini")
+    >>> folder = wb.model.save_checkpoint("copy", loaded.model, loaded.tokenizer)
+    >>> wb.load_model(folder).report(image).text == report.text
+    True
     """
     if dtype is not None and dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

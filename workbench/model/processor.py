@@ -20,6 +20,9 @@ class ImageProcessor:
     Args:
         size: S, side of the model's square input in pixels.
         mean, std: of pixels in [0, 1]; subtracted, and divided by.
+
+    >>> wb.model.ImageProcessor(128)(image).shape
+    torch.Size([1, 128, 128])
     """
 
     #: The mean grey of the training images, as `normalise` gives it.

@@ -58,6 +58,9 @@ class Message:
     """One turn of a dialogue; its role is "system" (first only), "user" or "assistant".
 
     The content of the first user turn about an image starts with "<image>" and a newline.
+
+    >>> wb.model.Message("user", "Is there a nodule?").role
+    'user'
     """
 
     role: str
@@ -74,6 +77,9 @@ class Prompts:
         system: the system turn; None where there is none.
         report, differential: the user's turn behind the image. A free question is asked as it is.
         note: what differs from the source.
+
+    >>> [turn.role for turn in model.prompts.question_messages("Is there a nodule?")]
+    ['system', 'user']
     """
 
     name: str
@@ -193,6 +199,9 @@ def render_chat(messages: Sequence[Message]) -> str:
 
     Raises:
         InputError: no user turn, or turns that do not alternate.
+
+    >>> wb.model.render_chat([wb.model.Message("user", "Is there a nodule?")])
+    '<s>[INST] Is there a nodule? [/INST]'
     """
     turns = list(messages)
     system = turns.pop(0).content if turns and turns[0].role == "system" else None

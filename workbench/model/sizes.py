@@ -113,5 +113,8 @@ def full_size_config() -> CxrLlavaConfig:
 
     Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) is that of open_clip,
     and the LLaMA is Llama-2-7b-chat, which the paper names (transformers' default but for these).
+
+    >>> wb.model.full_size_config().vision.layers
+    24
     """
     return CxrLlavaConfig(llama={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5})

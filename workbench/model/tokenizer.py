@@ -63,6 +63,9 @@ class CxrTokenizer:
     Raises:
         CheckpointError: the sentencepiece model or a setting cannot be read, a special token is
             missing, or the model does not embed what it needs.
+
+    >>> model.tokenizer.decode(model.tokenizer.encode("No pleural effusion."))
+    'No pleural effusion.'
     """
 
     def __init__(

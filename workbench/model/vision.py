@@ -132,6 +132,9 @@ class VisionTower(PreTrainedModel):
 
     Usable alone: `VisionTower(CxrVisionConfig(image_size=256, width=192, layers=6))` is initialised
     as open_clip does and trains like any module.
+
+    >>> model.network.vision(model.pixels(image)).tokens.shape[0]
+    1
     """
 
     config: CxrVisionConfig

@@ -193,7 +193,11 @@ def sample_scene(
     severity: str | None = None,
     kind: str | None = None,
 ) -> Scene:
-    """Return the scene of a seed; arguments as in `phantom`."""
+    """Return the scene of a seed; arguments as in `phantom`.
+
+    >>> wb.phantom.sample_scene(7, findings=["nodule"], side="left").lesions[0].side
+    'left'
+    """
     check_one_of("domain", domain, DOMAINS)
     own = "AP" if domain == "external" else "PA"
     if view not in ((None, *VIEWS) if domain == CT else (None, own)):
@@ -271,6 +275,9 @@ def draw(scene: Scene, *, size: int = 512) -> Phantom:
 
     Raises:
         OptionError: size is below 64 or above 2048.
+
+    >>> wb.phantom.draw(wb.phantom.sample_scene(7), size=128).image.size
+    (128, 128)
     """
     if size != size_near(size):
         raise OptionError(f"size must be between {SIZES[0]} and {SIZES[1]} pixels; got {size}")
@@ -314,6 +321,9 @@ def phantom(
 
     Raises:
         OptionError: an argument has a value that is not allowed.
+
+    >>> wb.phantom(seed=7, findings=["nodule"], size=256).labels["nodule"]
+    'present'
     """
     scene = sample_scene(
         seed, findings=findings, domain=domain, view=view, side=side, zone=zone,

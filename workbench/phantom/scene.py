@@ -69,6 +69,9 @@ class Lesion:
             is the one that the patient of the CT had.
         params: drawing parameters, in image widths (opaque outside the renderer).
         lobe: of one lung, as "right middle lobe", where it is known: in CT phantoms.
+
+    >>> case.lesions[0].finding, case.lesions[0].side
+    ('pleural effusion', 'left')
     """
 
     finding: str

@@ -87,6 +87,9 @@ class InputContract:
         file_format: "PNG", "JPEG", "DICOM, JPEG 2000 Image Compression", "array", ...
         grey_scale: how stored values became [0, 1]: "full range", "VOI LUT",
             "window 15000 / 30000 (LINEAR)", ...
+
+    >>> image.contract.source, image.contract.domain
+    ('phantom seed 7 (internal)', 'phantom')
     """
 
     source: str

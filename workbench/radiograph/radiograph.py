@@ -81,6 +81,9 @@ class Radiograph:
         Raises:
             InputError: the array has more than one channel, is empty, or its values do not fit.
             OptionError: bits or fit are not allowed.
+
+        >>> wb.Radiograph.from_array(np.eye(300)).size
+        (300, 300)
         """
         values, bits, warnings = to_unit_range(array, bits=bits)
         numbers = np.asarray(array)

@@ -91,6 +91,10 @@ class BoxConvention:
         form: how one box is written.
         marks: the start of tokens that nothing else writes, or "".
         source: where it is said, and when that was read.
+
+    >>> pixels = wb.reports.BoxConvention("pixels", full=None)
+    >>> pixels.write([[10, 20, 90, 80]], (256, 256))
+    '[10, 20, 90, 80]'
     """
 
     name: str
@@ -179,6 +183,9 @@ class WrittenBoxes:
         convention: how they were read.
         processed: what the processor made of the image, where known.
         raw: (N + unusable, 4) float64, all numbers that were written.
+
+    >>> model.boxes(image, "Nodule [10, 20, 90, 80].", convention="pixels").findings
+    ('nodule',)
     """
 
     image: Radiograph = field(repr=False)

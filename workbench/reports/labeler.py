@@ -72,6 +72,9 @@ def label(text: str) -> Labels:
 
     Raises:
         InputError: `text` is not a string, or has more than 500,000 characters.
+
+    >>> wb.reports.label("No pneumothorax. Small left pleural effusion.").present
+    ('pleural effusion',)
     """
     if not isinstance(text, str):
         raise InputError(
@@ -87,7 +90,11 @@ def label(text: str) -> Labels:
 
 
 def divide(text: str) -> tuple[Section, ...]:
-    """Divide a report into its sections, as `label` does; every character is in exactly one."""
+    """Divide a report into its sections, as `label` does; every character is in exactly one.
+
+    >>> [part.name for part in wb.reports.divide("FINDINGS: Left nodule. IMPRESSION: Nodule.")]
+    ['findings', 'impression']
+    """
     return lexicon().headings.divide(text)
 
 

@@ -44,6 +44,9 @@ class FindingLabel:
         kind: kind of a support device, several joined by ", ", or None.
         lobe: "upper lobe", "middle lobe", "lingula", "lower lobe", several in this order, or None;
             the zone that its words name is in `zone` as well.
+
+    >>> wb.reports.label("Small left pleural effusion.")["pleural effusion"].severity
+    'small'
     """
 
     finding: str

@@ -57,6 +57,9 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
     Raises:
         OptionError: the backend is unknown.
         InputError: it is not available here; the message says what it needs.
+
+    >>> wb.reports.reader("rules")("Left nodule.").present
+    ('nodule',)
     """
     known = {"rules": lambda: label, "radgraph": _radgraph, "chexbert": lambda: _chexbert(weights)}
     if backend not in known:

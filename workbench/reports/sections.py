@@ -287,7 +287,11 @@ class Sentence:
 
 
 def sentences(text: str) -> tuple[Sentence, ...]:
-    """Split a text into sentences; every character that is not white space is in exactly one."""
+    """Split a text into sentences; every character that is not white space is in exactly one.
+
+    >>> [sentence.text for sentence in wb.reports.sentences("No nodule. No effusion.")]
+    ['No nodule.', 'No effusion.']
+    """
     found = []
     start = 0
     for end in (*_ends(text), len(text)):

@@ -148,6 +148,10 @@ def measure_texts(
 
     Raises:
         InputError: the two sides do not have the same ids, or contain something else than text.
+
+    >>> same = {"a": "No nodule."}
+    >>> wb.reports.measure_texts(same, same, neural=False).to_frame().columns.tolist()
+    ['value', 'n', 'status', 'settings']
     """
     pairs = _paired(predictions, references)
     left_out = tuple(str(key) for key, pair in pairs.items() if not all(pair))

@@ -119,7 +119,11 @@ class CorrectedReference:
 
 
 def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:
-    """Return the references of a queue, corrected by verdicts about its entries."""
+    """Return the references of a queue, corrected by verdicts about its entries.
+
+    >>> len(wb.review.corrected_reference(queue, notes).to_frame())
+    6
+    """
     joined = queue.joined
     cases = joined.cases[["source", "id"]].reset_index(drop=True)
     codes = np.where(joined.disputed, CODE[UNCERTAIN], joined.true).astype(np.int8)

@@ -10,8 +10,7 @@ in DICOM's sense, and every document says what the model may be used for.
 An image that is no DICOM file, or was turned before anybody saw it, is written too, as a secondary
 capture that the documents refer to: boxes are in its pixels.
 
-Source: DICOM PS3.3 A.35 (documents) and C.18.6 (coordinates), PS3.16 (templates); Bridge et al.,
-Highdicom, J Digit Imaging 2022.
+Source: DICOM PS3.3 A.35, C.18.6 (coordinates), PS3.16; Bridge, Highdicom, J Digit Imaging 2022.
 """
 
 from __future__ import annotations
@@ -53,6 +52,9 @@ def save_dicom_sr(
     Raises:
         MissingDependencyError: highdicom is not installed.
         InputError: there are no verdicts about cases of this queue, or an image is not there.
+
+    >>> wb.review.save_dicom_sr(queue, notes, "documents").columns.tolist()
+    ['source', 'id', 'kind', 'author', 'file']
     """
     need_package("highdicom", "dicom", what="a DICOM structured report")
     from workbench.review.dicom_documents import ReviewedCase

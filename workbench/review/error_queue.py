@@ -180,6 +180,9 @@ class ErrorQueue:
 
         Raises:
             OptionError: unknown kind or attribute.
+
+        >>> queue.find_slices().tested  # none has 10 patients
+        0
         """
         return slices_of(self.joined, kind=kind, by=by)
 
@@ -188,6 +191,9 @@ class ErrorQueue:
 
         Raises:
             InputError: there is no such case, or several sources have it.
+
+        >>> queue.case("phantom-internal-4").source
+        'phantom'
         """
         at = find_case(self.joined.cases, key, source)
         own = self.to_frame()[(self.entries["case"] == at).to_numpy()].reset_index(drop=True)
@@ -287,6 +293,9 @@ def queue(
     Raises:
         InputError: the run, the manifest or the grounding cannot be read.
         OptionError: unknown task, or `confident` is out of range.
+
+    >>> wb.review.queue(run, manifest=manifest, root="images").to_frame().columns.tolist()[:3]
+    ['id', 'kind', 'finding']
     """
     if not 0 <= confident <= 1:
         raise OptionError(f"confident must be between 0 and 1, got {confident!r}")

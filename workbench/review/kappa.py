@@ -119,6 +119,10 @@ def agreement(
     Raises:
         InputError: fewer than two raters, or a number that is no category.
         OptionError: unknown weights.
+
+    >>> grades = np.array([[0, 0], [1, 1], [0, 1], [1, 1]])
+    >>> wb.review.agreement(grades, categories=["A", "B"]).same.value
+    0.75
     """
     table = np.asarray(table, dtype=int)
     count = len(categories)

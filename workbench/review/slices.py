@@ -62,6 +62,10 @@ class Slice:
         expected: errors expected if it were like all cases.
         z: of the score test; None where not tested.
         p: one-sided, corrected for all slices tested; None where not tested.
+
+    >>> portable = wb.review.Slice("view", "AP", "nodule", 10, 4, 10, expected=2.0, z=None, p=None)
+    >>> portable.ratio
+    2.0
     """
 
     attribute: str

@@ -207,6 +207,9 @@ def reader_study(
     Raises:
         InputError: no case has both reports, or the folder is not empty.
         OptionError: a name or number is not allowed.
+
+    >>> wb.reader_study(run, manifest=manifest, out="another", **two).readers
+    ('AB', 'CD')
     """
     names = check_readers(readers)
     if not 0 <= repeats <= 0.5:
@@ -237,6 +240,9 @@ def open_study(folder: str | os.PathLike) -> ReaderStudy:
 
     Raises:
         InputError: there is none in the folder.
+
+    >>> wb.review.open_study("study").progress().columns.tolist()
+    ['reader', 'done', 'total']
     """
     folder = Path(folder)
     try:
@@ -301,6 +307,9 @@ def sample_size(
 
     Raises:
         OptionError: a number is out of range.
+
+    >>> wb.review.sample_size(0.05).cases
+    301
     """
     for name, value, high in (("half_width", half_width, 0.5), ("expected", expected, 1)):
         if not 0 < value < high:

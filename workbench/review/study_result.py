@@ -235,6 +235,11 @@ def analyse(readings: pd.DataFrame, *, seed: int = 0, title: str = "Reader study
 
     Raises:
         InputError: a column is missing, a grade is none of the four, or nothing is graded.
+
+    >>> graded = pd.DataFrame({"arm": ["model", "reference"], "grade": ["A", "C"]})
+    >>> graded = graded.assign(reader="AB", source="own", repeat=False, case=1)
+    >>> wb.review.analyse(graded).to_frame()["success"].loc["all"].tolist()
+    [1.0, 0.0]
     """
     graded = _checked(readings)
     first = graded[~graded["repeat"]]

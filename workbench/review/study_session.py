@@ -84,6 +84,11 @@ class ReaderSession:
 
     Raises:
         InputError: no such file, or it is not one.
+
+    >>> session = wb.review.ReaderSession("study/readers/CD.json")
+    >>> session.grade(session.next().item, "A", seconds=12)
+    >>> session.done
+    1
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -76,6 +76,9 @@ class Annotation:
         comment: free text.
         report: the report as it should be, or "".
         boxes: drawn on the radiograph, as a cell of a manifest: JSON in original pixels, or "".
+
+    >>> verdict.verdict, verdict.reviewer
+    ('unclear', 'AB')
     """
 
     n: str
@@ -243,6 +246,9 @@ def open_annotations(run: str | os.PathLike[str] | RunResult | ErrorQueue) -> An
 
     Raises:
         InputError: there is no such folder.
+
+    >>> wb.review.open_annotations(run).to_frame()["verdict"].tolist()
+    ['unclear']
     """
     folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "folder", None)
     if folder is None or not Path(folder).is_dir():

@@ -34,6 +34,9 @@ class Task:
     """One thing to ask about every image: a "report", a "differential" or a "question".
 
     `question` is empty for the model's own prompts.
+
+    >>> [turn.role for turn in wb.runs.Task("tube", "question", "Is there a tube?").messages()]
+    ['system', 'user']
     """
 
     name: str
@@ -77,6 +80,9 @@ class RunPlan:
 
     Raises:
         OptionError: batch_size, fit or upright is not allowed.
+
+    >>> wb.runs.RunPlan((wb.runs.Task("report", "report"),), wb.DecodingSettings()).batch_size
+    8
     """
 
     tasks: tuple[Task, ...]

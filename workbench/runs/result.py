@@ -124,6 +124,9 @@ def load(folder: str | Path) -> RunResult:
     Raises:
         InputError: there is no run in it.
         RunError: its run.json is damaged.
+
+    >>> wb.runs.load("runs/first").to_frame()["status"].unique().tolist()
+    ['done']
     """
     folder = Path(folder)
     with reading(folder) as database:

@@ -87,6 +87,9 @@ def run(
         InputError: the manifest cannot be read, or is not the cohort.
         OptionError: an option is not allowed.
         MissingDependencyError: engine "ray" without the extra.
+
+    >>> wb.run(manifest, model=model, root="images", out="runs/first").done
+    6
     """
     started = time.perf_counter()
     plan = RunPlan(read_tasks(tasks), decoding_settings(decoding), batch_size, fit, upright)

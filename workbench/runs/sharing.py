@@ -50,6 +50,9 @@ def report_pairs(predictions: object, references: object) -> pd.DataFrame:
 
     Raises:
         InputError: a side cannot be read or contains labels only, or no id has both texts.
+
+    >>> wb.runs.report_pairs(run, manifest).columns.tolist()
+    ['id', 'reference', 'hypothesis']
     """
     predicted = read_reports(predictions)
     expected = read_reports(_with_texts(references), role="references")
@@ -92,6 +95,9 @@ def model_card(run: RunResult | str | os.PathLike[str], scores: ScoreCard | None
 
     Raises:
         InputError: there is no run, or it has not said what it is (no run.json).
+
+    >>> wb.runs.model_card(run).splitlines()[0]
+    '---'
     """
     result = run if isinstance(run, RunResult) else load(os.fspath(run))
     record = result.record

@@ -138,6 +138,10 @@ def counterfactual(
         OptionError: neither or both of phantom and mask, an unknown fill, or a trace of anything
             but a report or a differential.
         InputError: the trace is of another image, or the mask is empty or of another size.
+
+    >>> found = wb.saliency.counterfactual(trace, finding="pleural effusion", phantom=case)
+    >>> found.region.shape
+    (256, 256)
     """
     trace.need_model()
     if trace.generation.task not in TASKS:
@@ -198,6 +202,10 @@ def rests_on(trace: Trace, target: Target, region: np.ndarray, *, seed: int = 0)
     It does where the target is likelier than its contrast, painting the region over turns that
     round in every way of `FILLS`, and painting as much of the image elsewhere, the region moved to
     a place drawn by `seed`, does in none. None where the region cannot be moved off itself.
+
+    >>> target = wb.saliency.finding_target(trace, "pleural effusion")
+    >>> wb.saliency.rests_on(trace, target, case.masks["pleural effusion"]) in (True, False, None)
+    True
     """
     elsewhere = _moved(region, np.random.default_rng(seed))
     if elsewhere is None:

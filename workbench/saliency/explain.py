@@ -82,6 +82,9 @@ def explain(
     Raises:
         InputError: the phrase is empty or not in the text, or there is no model.
         OptionError: an unknown method or option, or two parts of the text at once.
+
+    >>> wb.saliency.explain(trace, finding="pleural effusion", method="grad_cam").method
+    'Grad-CAM'
     """
     chosen = method_of(method)
     named, own = split_options(options)
@@ -101,7 +104,12 @@ def explain(
 def explain_target(
     trace: Trace, target: Target, *, method: str = "relevancy", **options: object
 ) -> ImageMap:
-    """Return the map of a target that was made before; see `explain`."""
+    """Return the map of a target that was made before; see `explain`.
+
+    >>> target = wb.saliency.make_target(trace, "left", contrast="right")
+    >>> wb.saliency.explain_target(trace, target, method="input_x_gradient").signed
+    True
+    """
     chosen = method_of(method)
     if chosen.recorded:
         return _from_trace(chosen, trace, target.selection, options)
@@ -157,6 +165,10 @@ def explain_answer(
         InputError: the image cannot be read, or the answer starts with neither yes nor no.
         OptionError: an unknown method or option, a method that needs the inside, or an endpoint
             that gives no log-probabilities.
+
+    >>> question = "Is there a pleural effusion?"
+    >>> wb.saliency.explain_answer(model, image, question, cells=2).unit
+    'change of log-odds'
     """
     chosen = method_of(method)
     if chosen.level != WRITER:
@@ -311,6 +323,10 @@ def compare(
         InputError: see `explain`.
         OptionError: no method, one that is unknown, options for one that is not asked, or an
             option that a method does not take.
+
+    >>> two = ["attention", "grad_cam"]
+    >>> list(wb.saliency.compare(trace, finding="pleural effusion", methods=two).maps)
+    ['attention', 'grad_cam']
     """
     if methods is None:
         known = METHODS if trace.model is None else methods_for(trace.model)

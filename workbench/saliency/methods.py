@@ -29,6 +29,9 @@ class Method:
         layer, head: which ones, in words.
         fixed: options that a caller may not set, and their values.
         level: of the model that it needs; "writer" where it only changes the image.
+
+    >>> wb.saliency.METHODS["occlusion"].options
+    {'stride': None, 'window': None, 'fill': 'mean', 'batch_size': 16}
     """
 
     name: str
@@ -129,5 +132,9 @@ def method_of(name: object) -> Method:
 
 @needs(READER)
 def methods_for(model: Reader) -> tuple[str, ...]:
-    """Return the names of the methods that are defined for a model, in the order of `METHODS`."""
+    """Return the names of the methods that are defined for a model, in the order of `METHODS`.
+
+    >>> "attention" in wb.saliency.methods_for(model)
+    True
+    """
     return tuple(name for name, one in METHODS.items() if model.patchwise or not one.patchwise)

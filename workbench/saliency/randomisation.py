@@ -108,6 +108,9 @@ def randomisation(
 
     What is explained, and how, is said as to `explain`; `seed` is of the noise. The verdict is
     written on further maps of this method and model.
+
+    >>> wb.saliency.randomisation(trace, finding="pleural effusion", method="grad_cam").method
+    'grad_cam'
     """
     trace.need_model()
     named, own = split_options(options)
@@ -132,6 +135,10 @@ def check_target(
     """Do the check for a target that was made before; see `randomisation`.
 
     `original` is the map of the trained model, where it is there already.
+
+    >>> target = wb.saliency.finding_target(trace, "pleural effusion")
+    >>> wb.saliency.check_target(trace, target, method="attention").method
+    'attention'
     """
     first = original or explain_target(trace, target, method=method, **options)
     stages = [PARTS[: n + 1] for n in range(len(PARTS))]

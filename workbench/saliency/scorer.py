@@ -85,6 +85,9 @@ def make_target(
         OptionError, InputError: see `Trace.select`.
         InputError: the selection has no token, the contrast is empty or the same words, or the
             finding is "no finding", which has no single opposite.
+
+    >>> wb.saliency.make_target(trace, "left", contrast="right").contrast_text
+    'right'
     """
     selection = trace.layout.choose(phrase, **named)
     if selection.kind == "finding" and contrast is None:
@@ -101,7 +104,11 @@ def make_target(
 
 @needs(READER)
 def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
-    """Return the target of a finding against its opposite; see `make_target`."""
+    """Return the target of a finding against its opposite; see `make_target`.
+
+    >>> wb.saliency.finding_target(trace, "pleural effusion").contrast_text
+    'No pleural effusion.'
+    """
     return make_target(trace, finding=finding, occurrence=occurrence)
 
 
@@ -240,6 +247,10 @@ class Scorer(PixelScorer):
         base: (1, 1, S, S), the same, or what its model sees of them (`Reader.view`).
         queries: positions of the whole sequence whose outputs decide the phrase's tokens.
         tokens: where the image's tokens stand in the sequence, and lie in the image.
+
+    >>> target = wb.saliency.finding_target(trace, "pleural effusion")
+    >>> wb.saliency.Scorer(trace, target).of_image(model.pixels(image)) > 0
+    True
     """
 
     def __init__(self, trace: Trace, target: Target) -> None:

@@ -283,6 +283,9 @@ def load_trace(path: str | Path) -> Trace:
 
     Raises:
         InputError: there is no trace, it is of another format, or it is damaged.
+
+    >>> wb.load_trace(trace.save("trace.npz")).text == report.text
+    True
     """
     folder = Path(path)
     for name in (NOTES, ARRAYS):

@@ -144,6 +144,9 @@ def explore(
         InputError: an image cannot be read, or the report is of another model or image.
         OptionError: an unknown method; `lateral` of what is no upright CT phantom, or beside
             `against`.
+
+    >>> wb.explore(model, case, report=report).state()["sides"][0].keys() >= {"passages"}
+    True
     """
     settings = DEFAULTS | {"method": method_of(method).name}
     sides = [Side(model, image, report)]

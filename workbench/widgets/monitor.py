@@ -287,7 +287,11 @@ def _verdict(change: Estimate) -> str:
 
 
 class Monitor(Front):
-    """Watch a run of `wb.finetune.run`, whose folder need not be there yet, while it is trained."""
+    """Watch a run of `wb.finetune.run`, whose folder need not be there yet, while it is trained.
+
+    >>> wb.finetune.monitor("runs/trained").state()["folder"]
+    'trained'
+    """
 
     _esm = script("monitor.js")
     _css = styles("monitor.css")

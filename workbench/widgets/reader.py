@@ -46,6 +46,9 @@ class StudyApp(Sharing):
     Raises:
         InputError: there is no such study, or images cannot be opened.
         OptionError: there is no such reader.
+
+    >>> wb.review.StudyApp("study/readers/AB.json", images=manifest).state()["reader"]
+    'AB'
     """
 
     _esm = script("reader.js")

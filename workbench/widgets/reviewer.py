@@ -247,6 +247,9 @@ def app(
     Raises:
         InputError: there is no run, no folder to write verdicts to, or no initials.
         OptionError: a filter or an option is not allowed.
+
+    >>> wb.review.app(run, reviewer="AB", manifest=manifest, images=manifest).state()["reviewer"]
+    'AB'
     """
     found = run if isinstance(run, ErrorQueue) else open_queue(run, manifest=manifest, **options)
     desk = Reviewing(found, reviewer=reviewer)
