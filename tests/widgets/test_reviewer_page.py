@@ -105,6 +105,43 @@ def test_what_is_typed_is_kept_and_keys_are_letters_there(opened):
     assert found.comment == "125 z s"
 
 
+def test_the_grid_is_walked_by_arrows_and_judges_nothing(opened):
+    page = opened()
+    page.keyboard.press("g")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.rev-small')].filter((i) => i.naturalWidth === 32).length"
+        " === 6"
+    )
+    alts = page.eval_on_selector_all(".rev-small", "(found) => found.map((one) => one.alt)")
+    assert sorted(alts) == [f"Radiograph radiograph-{n}" for n in range(6)]
+    focused = "document.activeElement.querySelector('.rev-small')?.alt"
+    seen = [page.evaluate(focused)]
+    for key in ("ArrowRight", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+        seen.append(page.evaluate(focused))
+    assert seen == [alts[n] for n in (0, 1, 5, 4)]
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".rev-facts")
+    assert alts[4].split()[1] in page.inner_text(".rev-facts")
+    assert not page.is_visible(".rev-small") and len(opened.notes) == 0
+    page.keyboard.press("1")
+    count(page, "1 of 6 judged")
+
+
+def test_a_view_is_saved_found_again_and_forgotten(opened):
+    page = opened()
+    page.select_option(".rev-filters select >> nth=2", "to judge")
+    page.click("text=Save view")
+    page.wait_for_selector("text=Forget view")
+    again = opened()
+    again.select_option(".rev-filters select >> nth=3", "without a verdict of mine")
+    again.wait_for_selector("text=Forget view")
+    assert again.input_value(".rev-filters select >> nth=2") == "to judge"
+    again.click("text=Forget view")
+    again.wait_for_selector(".rev-filters select:disabled")
+
+
 def test_a_corrected_reference_is_written_with_the_verdict(opened):
     page = opened()
     page.keyboard.press("e")

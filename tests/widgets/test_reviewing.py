@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
+from io import BytesIO
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import workbench as wb
 from tests.widgets.asking import Kept
@@ -300,6 +304,27 @@ class Bench(Kept, Reviewer):
 @pytest.fixture
 def bench(desk):
     return Bench(desk)
+
+
+def test_views_are_saved_for_one_person_and_forgotten(bench, run):
+    bench.ask("filter", kind="", finding=EFFUSION, state="to judge")
+    chosen = dict(bench.desk.filters)
+    assert "view saved" in bench.ask("keep_view", keep=1)["said"]
+    (view,) = Reviewing(run, reviewer="AB").views()
+    assert view == {"name": f"{EFFUSION}, without a verdict of mine", **chosen}
+    assert Reviewing(run, reviewer="CD").views() == []
+    bench.ask("filter", kind="", finding="", state="all")
+    bench.ask("filter", **view)
+    assert bench.desk.filters == chosen
+    assert bench.ask("keep_view", keep=0)["views"] == []
+
+
+def test_a_thumbnail_is_small_and_says_where_there_is_none(desk, bench):
+    image = wb.Radiograph.from_array(np.eye(600)[:, :300])
+    found = Bench(desk, radiographs=lambda source, case: image).ask("thumbnail", n=0)
+    png = Image.open(BytesIO(base64.b64decode(found["radiograph"]["png"])))
+    assert png.size == (120, 240)
+    assert bench.ask("thumbnail", n=0)["none"]
 
 
 def test_the_state_is_all_that_a_page_needs(bench):

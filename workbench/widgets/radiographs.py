@@ -77,8 +77,8 @@ def _path(frame: pd.DataFrame, source: str, case: str) -> str:
     return own["path"].iloc[0]
 
 
-#: Images are sent with at most this many pixels along the longer side.
-MOST = 1400
+#: Images are sent with at most this many pixels along the longer side, and those of a grid.
+MOST, SMALL = 1400, 240
 
 
 def radiograph_of(image: Radiograph, contract: InputContract | None = None) -> dict[str, Any]:
@@ -96,15 +96,25 @@ def radiograph_of(image: Radiograph, contract: InputContract | None = None) -> d
 
 def pixels_of(image: Radiograph) -> dict[str, Any]:
     """Return png, bits, width and height of the original; no name of a file, no facts."""
-    pixels = image.pixels
-    height, width = pixels.shape
-    if max(height, width) > MOST:
-        size = [max(1, round(side * MOST / max(height, width))) for side in (width, height)]
-        small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-        pixels = np.clip(np.asarray(small), 0, 1)
+    height, width = image.pixels.shape
+    pixels = _within(image.pixels, MOST)
     deep = (image.contract.bits or 8) > 8
     png, bits = pixels_text(pixels, deep=deep), 16 if deep else 8
     return {"png": png, "bits": bits, "width": width, "height": height}
+
+
+def thumbnail_of(image: Radiograph) -> dict[str, Any]:
+    """Return png of a small copy with 8 bits."""
+    return {"png": pixels_text(_within(image.pixels, SMALL))}
+
+
+def _within(pixels: np.ndarray, most: int) -> np.ndarray:
+    height, width = pixels.shape
+    if max(height, width) <= most:
+        return pixels
+    size = [max(1, round(side * most / max(height, width))) for side in (width, height)]
+    small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    return np.clip(np.asarray(small), 0, 1)
 
 
 def model_view_of(

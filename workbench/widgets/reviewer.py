@@ -29,7 +29,7 @@ from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
 from workbench.runs.record import stated_notice, turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
-from workbench.widgets.radiographs import ImageSource, image_source, pixels_of
+from workbench.widgets.radiographs import ImageSource, image_source, pixels_of, thumbnail_of
 from workbench.widgets.reviewing import FORM, STATES, Reviewing
 
 _ROWS = 60
@@ -109,6 +109,7 @@ class Reviewer(Sharing):
             "case": None if at is None else case_view(self.desk, at),
             "list": listing(self.desk),
             "filters": self.desk.filters,
+            "views": self.desk.views(),
             **self._shown,
         }
 
@@ -118,6 +119,12 @@ class Reviewer(Sharing):
         self.desk.filter(**{name: text_in(message, name) for name in ("kind", "finding", "state")})
         count = len(self.desk.listed)
         return f"{count:,} {'entry' if count == 1 else 'entries'} listed"
+
+    @acting
+    def keep_view(self, message: Mapping) -> str:
+        """Save what is listed as a view, or forget that view: keep."""
+        keep = bool(number_in(message, "keep"))
+        return f"view {'saved' if keep else 'forgotten'}: {self.desk.keep_view(keep)}"
 
     @acting
     def go(self, message: Mapping) -> None:
@@ -186,11 +193,19 @@ class Reviewer(Sharing):
     @slow
     def radiograph(self, message: Mapping, job: Job) -> dict[str, Any]:
         """Return the radiograph of an entry, or why there is none: n."""
+        return self._radiograph(message, pixels_of)
+
+    @slow
+    def thumbnail(self, message: Mapping, job: Job) -> dict[str, Any]:
+        """Return the radiograph of an entry in small, or why there is none: n."""
+        return self._radiograph(message, thumbnail_of)
+
+    def _radiograph(self, message: Mapping, seen: Callable) -> dict[str, Any]:
         entry = self.desk.entry(number_in(message, "n"))
         try:
             own = self._radiographs
             found = own(entry.source, entry.id) if own else self.desk.case(entry.n).radiograph()
-            return {"n": entry.n, "radiograph": pixels_of(found)}
+            return {"n": entry.n, "radiograph": seen(found)}
         except WorkbenchError as error:
             return {"n": entry.n, "none": str(error)}
 
@@ -334,7 +349,7 @@ def pieces(text: str, finding: str, about: set[str]) -> list[dict[str, str]]:
 
 def _row(desk: Reviewing, n: int) -> dict[str, Any]:
     entry, mine = desk.entry(n), desk.mine(n)
-    row = {name: getattr(entry, name) for name in ("n", "id", "kind", "finding")}
+    row = {name: getattr(entry, name) for name in ("n", "id", "source", "kind", "finding")}
     return row | {"verdict": mine.verdict if mine else "", "skipped": n in desk.skipped}
 
 

@@ -33,6 +33,10 @@ STATES = {
 #: What a person fills in besides the verdict; texts, "errors" joined by "|".
 FORM = ("comment", "report", "severity", "errors", "true", "side", "boxes")
 EMPTY: dict[str, str] = dict.fromkeys(FORM, "")
+#: Filters that list everything.
+EVERYTHING = {"kind": "", "finding": "", "state": "all"}
+#: Marks a saved view among the drafts; an entry's key has four parts.
+_VIEW = "view"
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Reviewing:
         self._current: list[Annotation] = []
         self._mine: dict[tuple, Annotation] = {}
         self.skipped: set[int] = set()
-        self.filters = {"kind": "", "finding": "", "state": "all"}
+        self.filters = EVERYTHING
         self.listed: list[int] = []
         self.at: int | None = None
         self.filter()
@@ -160,6 +164,18 @@ class Reviewing:
         if self.at is not None and self.mine(self.at) is not None:
             self.advance()
 
+    def views(self) -> list[dict[str, str]]:
+        """Return the filters that this reviewer saved, each with its `name`."""
+        kept = self.drafts.of(self.reviewer).items()
+        found = [EVERYTHING | filters for about, filters in kept if about[:-1] == (_VIEW,)]
+        return [{"name": _named(filters), **filters} for filters in found]
+
+    def keep_view(self, keep: bool) -> str:
+        """Save the filters as a view, or forget that view; return its name."""
+        name = _named(self.filters)
+        self.drafts.keep(self.reviewer, (_VIEW, name), self.filters if keep else {})
+        return name
+
     def go(self, n: int) -> None:
         """Go to an entry, listed or not."""
         self.at = self.entry(n).n
@@ -241,6 +257,12 @@ class Reviewing:
         whole["boxes"] = check_boxes(whole["boxes"])
         same = whole == _words(self.mine(n))
         self.drafts.keep(self.reviewer, self.entry(n).key, {} if same else whole)
+
+
+def _named(filters: Mapping[str, str]) -> str:
+    """Return what filters list, in words."""
+    state = "" if filters["state"] == "all" else STATES[filters["state"]]
+    return ", ".join(filter(None, (filters["kind"], filters["finding"], state))) or STATES["all"]
 
 
 def _words(item: Annotation | None) -> dict[str, str]:

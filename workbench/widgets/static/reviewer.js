@@ -2,12 +2,14 @@
 import { Front, alone, button, frame, isTyping, make, menu, put, replace } from "./common.js";
 import { IMAGE_KEYS } from "./radiograph.js";
 import { BOX_KEYS } from "./boxes.js";
+import { thumbnailsOf, walk } from "./grid.js";
 import { radiographPane, inTurn, keeper, keepingFocus, noteKeys, paragraph, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
 const MARKS = {
   asked: "the finding in question", also: "another finding in question", cue: "word that decides how it is read",
 };
 const KEPT_RADIOGRAPHS = 6;
+const GRID_KEYS = "grqz"; // what is not about the one entry that a grid does not show
 
 export function render({ model, el }) {
   const front = new Front(model);
@@ -76,13 +78,21 @@ export function render({ model, el }) {
     if (turns.takeBack("judge") || ahead.takeBack()) app.say("Taken back before it was written.");
     else act("undo", () => ({ seen: desk.state.last?.n ?? "" }));
   };
-  const go = (n) => act("go", () => ({ n }));
+  const go = (n) => { view.gridTo(false); return act("go", () => ({ n })); };
   const step = (by) => act("step", () => ({ by }));
   const turnList = (start) => front.ask("rows", { start }, { patience: 8000 }).then((list) => {
     desk.state.list = list;
     keepingFocus(app.root, () => { view.list.scrollTop = 0; drawList(view, desk.state, go); });
   }, app.fail);
   Object.assign(view, { judge, undo, typed, turnList });
+  view.gridTo = (on) => {
+    if (view.grid === on || !desk.state) return;
+    setGrid(view, on);
+    if (!on) thumbnails.stop();
+    keepingFocus(app.root, () => drawList(view, desk.state, go));
+    if (on) walk(view.list, "Here"); else app.root.focus({ preventScroll: true });
+  };
+  const thumbnails = view.thumbnails = thumbnailsOf(front);
 
   const radiographOf = (n) => {
     if (!desk.radiographs.has(n)) {
@@ -125,10 +135,19 @@ export function render({ model, el }) {
     z: undo, s: () => act("skip"), u: () => act("advance"), r: () => act("refresh"),
     ArrowRight: () => step(1), j: () => step(1), ArrowLeft: () => step(-1), k: () => step(-1),
     c: () => notes.open(), e: () => view.edit(true), d: () => { view.more.open = !view.more.open; },
-    q: () => view.listToggle(), f: () => view.pane.radiograph.canvas.focus(),
+    q: () => view.listToggle(), g: () => view.gridTo(!view.grid), f: () => view.pane.radiograph.canvas.focus(),
     i: () => view.pane.invert.element.click(), m: () => view.pane.hand.element.click(), x: () => view.pane.boxes.toggle.element.click(),
   };
+  // In the grid keys walk, and none judges what is not shown.
+  const inGrid = (event) => {
+    if (!view.grid || isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (event.key === "Escape") view.gridTo(false);
+    else if (walk(view.list, event.key)) event.preventDefault();
+    else return event.key.length === 1 && !GRID_KEYS.includes(event.key.toLowerCase()) && event.key !== " ";
+    return true;
+  };
   app.root.addEventListener("keydown", (event) => {
+    if (inGrid(event)) return;
     if (event.key === "Escape" && isTyping(event.target)) { drafts.now(); app.root.focus({ preventScroll: true }); return; }
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); undo(); return; }
     if (!isTyping(event.target) && notes.take(event)) { event.preventDefault(); return; }
@@ -151,6 +170,7 @@ function reviewKeys() {
     ["s", "skip: it comes again at the end"], ["\u2190  \u2192", "previous, next entry (also k, j)"],
     ["u", "next entry without a verdict"], ["c", "write a note"], ["e", "correct the reference report"],
     ["d", "severity, kind of error, truth"], ["Esc", "leave a text field"], ["q", "show or hide the list"],
+    ["g", "the list as a grid of images; arrows walk, Enter opens one"],
     ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...BOX_KEYS, ...IMAGE_KEYS];
 }
 
@@ -164,8 +184,12 @@ function layout(app, { act, typed, edit }) {
   view.kind = menu("Reason", [], "", pick("kind"));
   view.finding = menu("Finding", [], "", pick("finding"));
   view.stateMenu = menu("Show", [], "all", pick("state"));
+  view.saved = menu("Saved view", [], "", (name) => act("filter", view.views.find((one) => one.name === name)));
+  view.keepButton = button("", () => act("keep_view", { keep: Number(!view.saved.select.value) }));
+  view.gridButton = button("Grid", () => view.gridTo(!view.grid), { title: "The list as a grid of images (g)", "aria-pressed": "false" });
   view.listButton = button("List", () => view.listToggle(), { title: "Show or hide the list (q)" });
-  view.filterRow = make("div", { class: "rev-filters" }, view.kind.field, view.finding.field, view.stateMenu.field, view.listButton);
+  view.filterRow = make("div", { class: "rev-filters" }, view.kind.field, view.finding.field, view.stateMenu.field, view.saved.field,
+    view.keepButton, view.gridButton, view.listButton);
   view.notes = make("div", { class: "rev-notes" });
   view.what = make("div", { class: "rev-what" });
   view.model = make("section", { class: "rev-pane", "aria-label": "The model's report" });
@@ -217,6 +241,12 @@ function drawHead(view, state) {
   view.kind.set(counted(choices.kinds, "every reason"), filters.kind);
   view.finding.set(counted(choices.findings, "every finding"), filters.finding);
   view.stateMenu.set(words.states, filters.state);
+  view.views = state.views;
+  const here = state.views.find((one) => Object.keys(filters).every((name) => one[name] === filters[name]));
+  view.saved.set([...(here ? [] : [{ value: "", label: state.views.length ? "none of them" : "none yet" }]), ...state.views.map(({ name }) => name)], here?.name ?? "");
+  view.saved.select.disabled = !state.views.length;
+  view.keepButton.textContent = here ? "Forget view" : "Save view";
+  view.keepButton.title = here ? "Take this view from the saved ones" : "Save reason, finding and \u201cShow\u201d as a view";
   replace(view.notes, notes.map((note) => make("p", { class: "wb-warning" }, note)));
 }
 
@@ -290,7 +320,7 @@ function drawList(view, state, go) {
   const at = view.list.scrollTop;
   replace(view.list, make("ol", { start: start + 1 }, rows.map((row, index) => {
     const here = start + index === place;
-    return make("li", {}, button([
+    return make("li", {}, button([view.grid && view.thumbnails.element(row),
       make("span", { class: "rev-row-mark", "aria-hidden": "true" }, row.verdict ? "\u2713" : row.skipped ? "\u21b7" : "\u25cb"),
       make("span", { class: "rev-row-text" }, make("b", {}, row.finding || "whole report"), make("span", {}, `${row.id} \u00b7 ${row.kind}`),
         row.verdict && make("span", { class: "rev-row-verdict" }, row.verdict), row.skipped && make("span", {}, "skipped"))],
@@ -306,6 +336,15 @@ function drawList(view, state, go) {
     const [top, height] = [here.offsetTop - view.list.offsetTop, here.offsetHeight];
     if (top < view.list.scrollTop || top + height > view.list.scrollTop + view.list.clientHeight) view.list.scrollTop = top - view.list.clientHeight / 3;
   }
+}
+
+// ---------------------------------------------------------------------------------- the grid
+
+function setGrid(view, on) {
+  view.grid = on;
+  view.main.classList.toggle("rev-grid", on);
+  view.gridButton.setAttribute("aria-pressed", String(on));
+  view.listButton.disabled = on;
 }
 
 // ---------------------------------------------------------------------------------- the form
