@@ -35,6 +35,7 @@ SECTIONS = {
     "int8": "tried",
     "guessing": "tried",
     "compiled": "tried",
+    "published": "published",
     "capture": "analysis",
     "grounding": "analysis",
     "saliency": "analysis",
@@ -47,8 +48,9 @@ SECTIONS = {
 }
 #: What is run unless more is asked for: five minutes.
 SHORT = ("report", "questions", "batch", "mini_step", "capture")
-#: Run only when they are named: minutes of a compiler for an answer that does not change.
-ON_REQUEST = ("compiled",)
+#: Run only when they are named: minutes of a compiler for an answer that does not change, and what
+#: needs another version of transformers.
+ON_REQUEST = ("compiled", "published")
 
 
 def main() -> int:

@@ -3,6 +3,8 @@
     make bench-gpu                                          a random model of the full size
     python benchmarks/gpu.py --checkpoint ECOFRI/CXR-LLAVA-v2   the published weights
     python benchmarks/gpu.py --device cpu --size tiny       a trial without an accelerator
+    python benchmarks/gpu.py --device cpu --only inside --tokens 24 --method relevancy
+                                                            the full size in the memory of a CPU
 
 Sections run one after the other until `--minutes` are over; one that fails says so and the next
 begins. Times are the shortest of a few rounds after one that warms up; memory is what torch had
@@ -65,7 +67,7 @@ class Bench:
 
         self.options, self.folder = options, folder
         gpus = find_hardware().gpus
-        self.tokens = TRIAL_TOKENS if options.size == "tiny" else NEW_TOKENS
+        self.tokens = options.tokens or (TRIAL_TOKENS if options.size == "tiny" else NEW_TOKENS)
         self.device = options.device
         if self.device == "auto":
             self.device = gpus[0].device if gpus else "mps" if find_hardware().mps else "cpu"
@@ -99,8 +101,18 @@ class Bench:
             return self.options.checkpoint
         directory = self.folder / "model"
         if not directory.exists():
-            _write_random(directory, self.options.size, self.device)
+            self._write_random(directory)
         return str(directory)
+
+    def _write_random(self, directory: Path) -> None:
+        """Write a random checkpoint in the published layout."""
+        from speed.models import MIDDLE, TINY, checkpoint, full_checkpoint
+
+        directory.mkdir()
+        if self.options.size == "full":
+            full_checkpoint(directory, self.options.layers)
+        else:
+            checkpoint({"middle": MIDDLE, "tiny": TINY}[self.options.size], str(directory))
 
     def load(self, **options: object):
         """Load that checkpoint, and let go of what was loaded before."""
@@ -284,26 +296,39 @@ def questions(bench: Bench) -> dict:
 
 
 def inside(bench: Bench) -> dict:
-    """A trace of a report, a map by each method, grounding: seconds and bytes beyond weights."""
+    """A report, its trace, a map by each method, grounding: seconds and bytes beyond weights.
+
+    On a CPU once; bytes beyond what the process held before, with mapped files and without.
+    """
+    from speed.machine import memory_beyond
+
     import workbench as wb
 
-    model = bench.model
+    model, done = bench.model, []
     image = _noise(1, model.image_size)[0]
-    text = model.report(image, max_new_tokens=bench.tokens)
     found: dict = {"weights_bytes": _weights(model)}
 
     def measured(name: str, work: Callable[[], object]) -> None:
         bench.empty()
         try:
-            seconds = bench.seconds(work, 1)
-            found[name] = {"seconds": seconds, "beyond_bytes": bench.peak() - _weights(model)}
+            if bench.device == "cpu":
+                with memory_beyond() as beyond:
+                    seconds = bench._once(lambda: done.append(work()))
+            else:
+                seconds = bench.seconds(lambda: done.append(work()), 1)
+                beyond = {"beyond_bytes": bench.peak() - _weights(model)}
+            found[name] = {"seconds": seconds, **beyond}
         except Exception as error:
             traceback.print_exc()
             found[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(name, found[name], file=sys.stderr, flush=True)
 
+    measured("report", lambda: model.report(image, max_new_tokens=bench.tokens))
+    text = done[-1]
     measured("trace", lambda: model.trace(image, text))
-    trace = model.trace(image, text)
-    for method in METHODS:
+    trace = done[-1]
+    found["trace"]["positions"] = trace.layout.length
+    for method in bench.options.method or METHODS:
         if time.perf_counter() < bench.ends:
             measured(
                 method,
@@ -427,27 +452,6 @@ def _noise(count: int, side: int) -> list:
     return radiographs(count, side)
 
 
-def _write_random(directory: Path, size: str, device: str) -> None:
-    """Write a random checkpoint in the published layout, made on the device."""
-    import torch
-    from speed.models import MIDDLE, TINY, checkpoint
-
-    import workbench as wb
-    from workbench.model.llava import CxrLlavaForConditionalGeneration
-    from workbench.model.load import save_checkpoint
-    from workbench.model.sizes import full_size_config
-
-    if size != "full":
-        checkpoint({"middle": MIDDLE, "tiny": TINY}[size], str(directory))
-        return
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = CxrLlavaForConditionalGeneration(full_size_config()).eval().requires_grad_(False)
-    model.lm_head.weight[2] = 0.0  # no text ends early
-    tokenizer = wb.load_model("mini", device="cpu").loaded.tokenizer
-    save_checkpoint(directory, model, tokenizer, dtype="bfloat16")
-
-
 def _machine(device: str) -> dict:
     import importlib.metadata as metadata
 
@@ -477,6 +481,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", help="what is measured instead of random weights")
     parser.add_argument("--size", choices=("full", "middle", "tiny"), default="full")
+    parser.add_argument("--layers", type=float, default=1, help="share of the full size's layers")
+    parser.add_argument("--tokens", type=int, help="of a report; 128, and 16 of a tiny model")
+    parser.add_argument(
+        "--method", action="append", choices=METHODS, help="a map of `inside`; again for more"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--minutes", type=float, default=8, help="no section begins after these")
     parser.add_argument("--scratch", type=Path, help="where 14 GB can be written for a while")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import workbench as wb
+from workbench.backends.attending import attention_rows
 from workbench.radiograph import FitGeometry
 from workbench.trace import TokenLayout, Trace
 
@@ -92,3 +93,15 @@ def written(text: str) -> SimpleNamespace:
         generation=SimpleNamespace(token_ids=tuple(range(100, 100 + len(pieces)))),
         need_model=lambda: model,
     )
+
+
+class PlainRows:
+    """A watcher that attends by plain products of rows, which keep their gradients."""
+
+    def __init__(self) -> None:
+        self.rows = {}
+
+    def __call__(self, call):
+        rows = self.rows[call.tower, call.layer] = attention_rows(call)
+        groups = call.query.shape[1] // call.value.shape[1]
+        return (rows @ call.value.repeat_interleave(groups, dim=1)).transpose(1, 2)

@@ -10,8 +10,10 @@ Does not know: how fast anything is.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -94,6 +96,59 @@ def checkpoint(sizes: Sizes, directory: str, seed: int = 0) -> None:
     tokenizer = wb.load_model("mini").loaded.tokenizer
     facts = {"name": "random", "notice": "Random weights: for the clock only."}
     save_checkpoint(directory, network(sizes, seed), tokenizer, facts=facts)
+
+
+def full_checkpoint(directory: Path, share: float = 1.0, shard: int = 1 << 28) -> None:
+    """Write a random model of the full width in the published layout, bfloat16, shard by shard.
+
+    `share` of its layers, of both transformers; `shard` parameters at most are there at a time.
+    """
+    from safetensors.torch import save_file
+
+    import workbench as wb
+    from workbench.model.config import CxrLlavaConfig
+    from workbench.model.load import GENERATION_FILE
+    from workbench.model.sizes import empty_model, full_size_config
+
+    config = full_size_config().to_dict()
+    config["llama"]["num_hidden_layers"] = round(share * config["llama"]["num_hidden_layers"])
+    config["clip_vision_cfg"]["layers"] = round(share * config["clip_vision_cfg"]["layers"])
+    model = empty_model(CxrLlavaConfig.from_dict(config))
+    model.config.dtype = torch.bfloat16
+    model.config.save_pretrained(directory)
+    tokenizer = wb.load_model("mini", device="cpu").loaded.tokenizer
+    tokenizer.save(directory)
+    ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    (directory / GENERATION_FILE).write_text(json.dumps(ends))
+    # a prime number of values, over and over: drawing them all would take minutes
+    noise = torch.randn(16_777_259, generator=torch.Generator().manual_seed(0)) * 0.02
+    shards, sizes = [[]], [0]
+    for name, empty in model.state_dict().items():
+        if sizes[-1] and sizes[-1] + empty.numel() > shard:
+            shards.append([])
+            sizes.append(0)
+        shards[-1].append(name)
+        sizes[-1] += empty.numel()
+    places = {}
+    for number, names in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        made = {name: _filled(name, model.state_dict()[name], noise.bfloat16()) for name in names}
+        save_file(made, directory / file, {"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": 2 * sum(sizes)}, "weight_map": places}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _filled(name: str, empty: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return values for a parameter without storage; norms and biases start as they do."""
+    if empty.dim() == 1 and "embedding" not in name:
+        return torch.full(empty.shape, float(not name.endswith("bias")), dtype=noise.dtype)
+    found = torch.empty(empty.shape, dtype=noise.dtype)
+    for part in found.view(-1).split(len(noise)):
+        part.copy_(noise[: len(part)])
+    if name == "lm_head.weight":
+        found[2] = 0  # no text ends early
+    return found
 
 
 def loaded(sizes: Sizes, **options):

@@ -12,8 +12,11 @@ from PIL import Image
 
 import workbench as wb
 from tests.backends.families import FAMILIES
+from tests.helpers import PlainRows
 from workbench.attention.lens import prompt_states, token_states
+from workbench.backends.attending import watch_attention
 from workbench.errors import InputError, OptionError
+from workbench.saliency import scorer as scoring
 from workbench.saliency.scorer import Scorer, make_target
 
 #: Each method with options that keep it short.
@@ -81,6 +84,29 @@ def test_gradients_of_the_view_are_finite_differences(traced, name):
             )
         slope = float(ends[0] - ends[1]) / (2 * step)
         assert slope == pytest.approx(float((found * direction).sum()), rel=0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_relevancy_is_that_of_rows_that_are_all_kept(traced, name, monkeypatch):
+    """With masks, caps and grouped heads; and of checkpointed layers, to the bit."""
+    trace = traced(name)
+    model, target = trace.model, make_target(trace, trace.select(token=2))
+    scorer, watcher = Scorer(trace, target), PlainRows()
+    with torch.enable_grad(), watch_attention(model, watcher):
+        pixels = scorer.base.clone().requires_grad_()
+        score = scorer.said(scorer.view, pixels, target.tokens).sum()
+        keys = sorted(key for key in watcher.rows if key[0] == "language")
+        moved = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
+    wanted = torch.eye(scorer.queries[-1] + 1)
+    for key, gradient in zip(keys, moved, strict=True):
+        weighted = (gradient * watcher.rows[key].detach()).clamp_min(0)[0].mean(0)
+        wanted = wanted + weighted @ wanted
+    wanted = scorer.tokens.to_cells(wanted[list(scorer.queries)][:, scorer.tokens.image].sum(0))
+    found = wb.saliency.explain(trace, token=2, method="relevancy").values
+    np.testing.assert_allclose(found.ravel(), wanted, rtol=1e-3, atol=1e-4 * float(wanted.max()))
+    monkeypatch.setattr(scoring, "SMALL", 0)
+    again = wb.saliency.explain(trace, token=2, method="relevancy").values
+    np.testing.assert_array_equal(again, found)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import PlainRows
 from workbench.backends.attending import watch_attention
-from workbench.saliency import explain
-from workbench.saliency.gradients import _DifferentiableRows, carry, relevancy
+from workbench.saliency import explain, gradients
+from workbench.saliency import scorer as scoring
+from workbench.saliency.gradients import relevancy
 from workbench.saliency.scorer import Scorer
 
 
-def differentiable(scorer) -> tuple[torch.Tensor, _DifferentiableRows]:
+def differentiable(scorer) -> tuple[torch.Tensor, PlainRows]:
     """The score and the rows that it was computed from."""
-    watcher = _DifferentiableRows()
+    watcher = PlainRows()
     with torch.enable_grad(), watch_attention(scorer.network, watcher):
         pixels = scorer.base.clone().requires_grad_()
         return scorer(pixels).sum(), watcher
+
+
+def carry(layers: list[torch.Tensor]) -> torch.Tensor:
+    """R after all layers."""
+    return gradients.carry(torch.eye(len(layers[0])), layers)
 
 
 # ---------------------------------------------------------------- the rule
@@ -73,8 +80,8 @@ def test_watching_does_not_change_the_score(contrast, toys, golden):
     scorer = toys.of(golden, token=3, contrast=contrast)
     score, watcher = differentiable(scorer)
     torch.testing.assert_close(score, scorer.scores(scorer.base)[0], atol=1e-4, rtol=1e-4)
-    gradients = torch.autograd.grad(score, list(watcher.rows.values()))
-    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    found = torch.autograd.grad(score, list(watcher.rows.values()))
+    assert all(gradient.abs().sum() > 0 for gradient in found)
 
 
 def test_a_contrast_is_not_read_by_the_phrase(toys, golden):
@@ -98,11 +105,11 @@ def test_map_is_the_carried_rows_of_the_phrase(toys, golden):
     scorer = toys.of(golden, golden.text.split()[-1])
     score, watcher = differentiable(scorer)
     keys = list(watcher.rows)
-    gradients = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
+    moved = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
     found = {}
     for tower in ("language", "vision"):
         total = None
-        for key, gradient in sorted(zip(keys, gradients, strict=True), key=lambda pair: pair[0]):
+        for key, gradient in sorted(zip(keys, moved, strict=True), key=lambda pair: pair[0]):
             if key[0] == tower:
                 weighted = np.maximum((gradient * watcher.rows[key].detach()).numpy()[0], 0)
                 step = np.eye(weighted.shape[-1]) + weighted.mean(0)
@@ -114,6 +121,36 @@ def test_map_is_the_carried_rows_of_the_phrase(toys, golden):
     through = relevancy(scorer, golden.layout.grid).values.ravel()
     np.testing.assert_allclose(through, seen, rtol=1e-4, atol=1e-7)
     assert through.sum() > tokens.sum() > 0
+
+
+METHODS = ("relevancy", "grad_cam", "input_x_gradient")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("contrast", [None, "no effusion"])
+def test_checkpointed_layers_give_the_same_map(method, contrast, golden, monkeypatch):
+    plain = explain(golden, token=3, contrast=contrast, method=method)
+    monkeypatch.setattr(scoring, "SMALL", 0)
+    again = explain(golden, token=3, contrast=contrast, method=method)
+    np.testing.assert_array_equal(plain.values, again.values)
+
+
+def test_of_checkpointed_layers_nothing_inside_is_kept(toys, golden, monkeypatch):
+    def kept() -> set[int]:
+        widths = set()
+        scorer = toys.of(golden, token=3)
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda one: widths.add(one.shape[-1] if one.dim() else 0) or one, lambda one: one
+        )
+        with torch.enable_grad(), scorer.frozen(), hooks:
+            scorer(scorer.base.clone().requires_grad_())
+        return widths
+
+    config = golden.model.network.config
+    inner = {config.llama.intermediate_size, config.vision.mlp_width}
+    assert inner <= kept()
+    monkeypatch.setattr(scoring, "SMALL", 0)
+    assert not inner & kept()
 
 
 def test_no_gradient_no_relevance(toys, golden, monkeypatch):

@@ -18,8 +18,10 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from workbench._repr import short_repr
@@ -153,6 +155,28 @@ def watch_states(model: Watched, watcher: StateWatcher) -> Iterator[None]:
             hook = layer.register_forward_pre_hook(partial(see, number), with_kwargs=True)
             hooks.enter_context(hook)
         yield
+
+
+@contextmanager
+def checkpointed(network: nn.Module) -> Iterator[None]:
+    """Keep of each layer only what enters it, and compute the rest again on the way back.
+
+    Numbers stay the same. transformers' own checkpointing would ask for training mode.
+    """
+    layers = [part for part in network.modules() if isinstance(part, GradientCheckpointingLayer)]
+    before = [vars(layer).get("forward") for layer in layers]  # accelerate puts its own there
+    try:
+        for layer in layers:
+            layer.forward = partial(
+                checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False
+            )
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            if own is not None:
+                layer.forward = own
+            else:
+                vars(layer).pop("forward", None)
 
 
 @contextmanager

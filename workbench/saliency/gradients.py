@@ -12,8 +12,9 @@ relevancy R (identity at first) grows by
 
     A_bar = mean over heads of max(0, dS/dA * A),      R <- R + A_bar R
 
-MLPs, norms and values are ignored by design. Adapted to a decoder that reads image tokens in its
-own sequence, which the paper does not have:
+MLPs, norms and values are ignored by design. R is never whole: rows of the phrase are carried from
+the last layer to the first, and dS/dA and A exist for one head at a time. Adapted to a decoder that
+reads image tokens in its own sequence, which the paper does not have:
 - the language model is one self-attention stack over text and image tokens, with its causal mask;
   the score S is the target;
 - relevancy of the phrase is the sum of the rows of the positions that chose its tokens, image
@@ -26,8 +27,9 @@ own sequence, which the paper does not have:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -244,15 +246,7 @@ def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
 
 def _token_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return Grad-CAM of the image tokens that enter the language model."""
-    seen: list[torch.Tensor] = []
-
-    def keep(module, args, options):
-        embeds = options["inputs_embeds"].detach().requires_grad_()
-        seen.append(embeds)
-        return args, {**options, "inputs_embeds": embeds}
-
-    hook = scorer.model.decoder.register_forward_pre_hook(keep, with_kwargs=True)
-    with hook, scorer.frozen(), torch.enable_grad():
+    with scorer.frozen(), torch.enable_grad(), _entering(scorer) as seen:
         gradients = torch.autograd.grad(scorer(scorer.base).sum(), seen)
     values = torch.zeros(len(scorer.tokens.image))
     for embeds, gradient in zip(seen, gradients, strict=True):
@@ -262,50 +256,114 @@ def _token_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     return Attribution(cells, layer="image tokens")
 
 
-class _DifferentiableRows:
-    """A watcher that attends with plain products and keeps the rows for the backward pass."""
+@contextmanager
+def _entering(scorer: Scorer) -> Iterator[list[torch.Tensor]]:
+    """Collect what enters the language model, where gradients then begin and end."""
+    seen: list[torch.Tensor] = []
+
+    def keep(module, args, options):
+        embeds = options["inputs_embeds"].detach().requires_grad_()
+        seen.append(embeds)
+        return args, {**options, "inputs_embeds": embeds}
+
+    with scorer.model.decoder.register_forward_pre_hook(keep, with_kwargs=True):
+        yield seen
+
+
+class _WeightedRows:
+    """A watcher that keeps A_bar (T, T) of each layer, float32 on the CPU, from a backward pass.
+
+    Rows exist for one key head of one layer at a time, on the way back.
+    """
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, int], torch.Tensor] = {}
+        self.layers: dict[tuple[str, int], torch.Tensor] = {}
 
-    def __call__(self, call: Call) -> torch.Tensor:
-        """Return the layer's output (B, Q, heads, D), computed from rows that keep gradients."""
-        rows = attention_rows(call)
-        self.rows[call.tower, call.layer] = rows
-        groups = call.query.shape[1] // call.value.shape[1]
-        value = call.value.repeat_interleave(groups, dim=1)
-        return (rows.to(value.dtype) @ value).transpose(1, 2)
+    def __call__(self, call: Call) -> torch.Tensor | None:
+        """Return the layer's own output (B, Q, heads, D); None where no gradient passes."""
+        if not call.query.requires_grad:
+            return None
+        parts = call.query, call.key, call.value
+        return cast("torch.Tensor", _Attend.apply(*parts, call, self._keep))
+
+    def _keep(self, call: Call, weighted: torch.Tensor) -> None:
+        self.layers[call.tower, call.layer] = weighted.cpu()
 
 
-def carry(layers: list[torch.Tensor]) -> torch.Tensor:
-    """Return R (T, T) after all layers, from the A_bar (T, T) of each, first to last.
+class _Attend(torch.autograd.Function):
+    """Attention as the model computes it, whose backward pass computes the rows again."""
 
-    Row t says what position t of the output owes to each input position.
+    @staticmethod
+    def forward(ctx, query, key, value, call: Call, keep) -> torch.Tensor:
+        """Return the layer's own output; `keep` gets A_bar of the first image on the way back."""
+        ctx.save_for_backward(query, key, value)
+        # without what the call holds: checkpointed layers are to let go of it
+        nothing = torch.empty(0)
+        ctx.call = replace(call, query=nothing, key=nothing, value=nothing, usual=torch.Tensor)
+        ctx.keep = keep
+        return call.usual()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        """Return the gradients of query, key and value, from one key head at a time."""
+        query, key, value = ctx.saved_tensors
+        call = replace(ctx.call, query=query, key=key, value=value)
+        found = [torch.empty_like(part) for part in (query, key, value)]
+        groups = query.shape[1] // key.shape[1]
+        weighted = query.new_zeros(query.shape[2], key.shape[2], dtype=torch.float32)
+        for number in range(key.shape[1]):
+            one, own = slice(number, number + 1), slice(number * groups, (number + 1) * groups)
+            arrived = gradient[:, :, own].transpose(1, 2).float()
+            parts = query[:, own], key[:, one]
+            with torch.enable_grad():
+                inputs = [part.detach().requires_grad_() for part in parts]
+                rows = attention_rows(_of_heads(call, own, *inputs))
+            moved = arrived @ value[:, one].float().transpose(-1, -2)
+            weighted += (moved[0] * rows[0].detach()).clamp_min(0).sum(0)
+            found[0][:, own], found[1][:, one] = torch.autograd.grad(rows, inputs, moved)
+            found[2][:, one] = (rows.detach().transpose(-1, -2) @ arrived).sum(1, keepdim=True)
+        ctx.keep(call, weighted / query.shape[1])
+        return *found, None, None
+
+
+def _of_heads(call: Call, own: slice, query: torch.Tensor, key: torch.Tensor) -> Call:
+    """Return a call of some heads alone."""
+    mask = call.mask
+    if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
+        mask = mask[:, own]
+    return replace(call, query=query, key=key, mask=mask)
+
+
+def carry(rows: torch.Tensor, layers: list[torch.Tensor]) -> torch.Tensor:
+    """Return rows (n, T) of R after all layers, from the A_bar (T, T) of each, first to last.
+
+    Rows of the identity give R itself, whose row t says what position t of the output owes to each
+    input position.
     """
-    length = layers[0].shape[-1]
-    relevancy = torch.eye(length, dtype=layers[0].dtype, device=layers[0].device)
-    for layer in layers:
-        relevancy = relevancy + layer @ relevancy
-    return relevancy
+    for layer in reversed(layers):
+        rows = rows + rows @ layer
+    return rows
 
 
 def relevancy(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return the relevancy of every patch for the target."""
-    watcher = _DifferentiableRows()
-    pixels = scorer.base.clone().requires_grad_()
+    view, phrase, watcher = scorer.view, scorer.target.tokens, _WeightedRows()
     with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):
-        # beside a view, rows of a contrast would be those of another sequence
-        view, phrase = scorer.view, scorer.target.tokens
-        score = (scorer(pixels) if view is None else scorer.said(view, pixels, phrase)).sum()
-        keys = sorted(key for key in watcher.rows if view is None or key[0] == "language")
-        gradients = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
-    weighted: dict[str, list[torch.Tensor]] = {"language": [], "vision": []}
-    for key, gradient in zip(keys, gradients, strict=True):
-        product = (gradient * watcher.rows[key].detach()).clamp_min(0)
-        weighted[key[0]].append(product[0].mean(0).float().cpu())
-    rows = carry(weighted["language"])[list(scorer.queries)]
-    image = scorer.tokens.to_cells(rows[:, scorer.tokens.image].sum(0))
-    if scorer.view is not None:  # the tower's own stack is no one stack over patches
+        if view is None:
+            pixels = [scorer.base.clone().requires_grad_()]
+            torch.autograd.grad(scorer(*pixels).sum(), pixels)
+        else:  # beside a view, rows of a contrast would be those of another sequence
+            with _entering(scorer) as seen:
+                score = scorer.said(view, scorer.base, phrase).sum()
+                torch.autograd.grad(score, seen)
+    towers: dict[str, list[torch.Tensor]] = {"language": [], "vision": []}
+    for key in sorted(watcher.layers):
+        towers[key[0]].append(watcher.layers[key])
+    queries = torch.zeros(1, len(towers["language"][0]))
+    queries[0, list(scorer.queries)] = 1
+    rows = carry(queries, towers["language"])[0]
+    image = scorer.tokens.to_cells(rows[scorer.tokens.image])
+    if view is not None:  # the tower's own stack is no one stack over patches
         return Attribution(image.reshape(grid), layer="all layers of the language model")
-    image = (torch.cat([image.new_zeros(1), image]) @ carry(weighted["vision"]))[1:]
-    return Attribution(image.reshape(grid))
+    seen = carry(torch.cat([image.new_zeros(1), image])[None], towers["vision"])
+    return Attribution(seen[0, 1:].reshape(grid))
