@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -37,8 +37,12 @@ from workbench.generation.responder import Job
 from workbench.generation.result import Generation
 from workbench.generation.stream import TextStream
 from workbench.imaging.load import as_radiograph
+from workbench.model.costs import Asked
 from workbench.model.load import load_checkpoint
+from workbench.model.placement import Placement
+from workbench.model.plan import Plan, make_plan
 from workbench.model.prompt import Message, Prompts
+from workbench.model.sizes import Shape, without_storage
 from workbench.model.source import is_endpoint, names_of, resolve_source
 from workbench.radiograph import InputWarning
 from workbench.radiograph.contract import domain_warning
@@ -351,6 +355,21 @@ class ChestXrayModel(Reader):
             layers=layers,
             vision=vision,
         )
+
+    @needs(READER)
+    def plan(
+        self,
+        tasks: str | Sequence[str] | None = None,
+        *,
+        batch_size: int = 8,
+        new_tokens: int = 128,
+    ) -> Plan:
+        """Predict memory and time of tasks on this machine; see `workbench.plan`."""
+        empty, card = without_storage(self.network), self.card
+        shape = Shape.of(empty, card.image_tokens)
+        placed = Placement(**cast(Any, self.origin[1]))
+        asked = Asked(batch=batch_size, new=new_tokens)
+        return make_plan(shape, placed, name=card.name, tasks=tasks, asked=asked)
 
     def __repr__(self) -> str:
         identity = self.identity

@@ -4,7 +4,8 @@ The cost of one token is the weights and the keys and values that it reads, over
 bandwidth; the cost of an image and a prompt is their operations, over what the tensor cores do.
 Both ceilings are the makers' figures, and only a share of them is reached; the share for memory is
 the one that `bench.py` asks of the engine on a CPU, the other is a guess on the safe side. Bytes
-and operations are counted on the model's configuration, nothing is loaded.
+and operations are counted by `workbench.model.plan` on the model's configuration, nothing is
+loaded.
 
 What `benchmarks/gpu.py` measured stands apart from what is predicted.
 """
@@ -13,13 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+
+from workbench.model.costs import Asked
+from workbench.model.placement import DTYPES, Placement
+from workbench.model.plan import Machine, make_plan
+from workbench.model.sizes import Shape, empty_model, full_size_config
 
 #: Shares of the ceilings that are taken to be reached.
 BANDWIDTH_SHARE, FLOPS_SHARE = 0.6, 0.4
 #: Words of the report prompt, and tokens of a report.
 WORDS, NEW_TOKENS = 66, 128
-#: Bytes that the driver, the libraries and activations take.
-OVERHEAD = 1.0e9
 
 
 @dataclass(frozen=True)
@@ -46,42 +51,11 @@ CARDS = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What the full-size model reads and computes.
-
-    Attributes:
-        weights: bytes of all weights.
-        step: bytes of weights that one decoding step reads, whatever the batch.
-        position: bytes of keys and values of one position.
-        prompt: operations of one image and its prompt.
-        positions: of the prompt, image tokens counted.
-    """
-
-    weights: float
-    step: float
-    position: float
-    prompt: float
-    positions: int
-
-
-def cost(kind: str) -> Cost:
-    """Count the full-size model with weights as "16 bit", "8bit" or "4bit"."""
-    from speed.models import prompt_flops, state_bytes, weight_bytes
-    from workbench.model.sizes import empty_model, full_size_config, measure
-
-    model = empty_model(full_size_config()).half()
-    sizes = measure(model)
-    weights = sizes.bytes_as("float16" if kind == "16 bit" else kind)
-    saved = sizes.bytes_as("float16") - weights
-    positions = WORDS + model.config.image_tokens
-    return Cost(
-        weights=weights,
-        step=weight_bytes(model) - saved,
-        position=state_bytes(model, 1),
-        prompt=sum(prompt_flops(model, model.config.image_tokens, positions).values()),
-        positions=positions,
-    )
+@cache
+def full_size() -> Shape:
+    """Return the sizes of the published model."""
+    config = full_size_config()
+    return Shape.of(empty_model(config), config.image_tokens)
 
 
 def predict(card: Card, kind: str, batch: int) -> dict:
@@ -92,21 +66,25 @@ def predict(card: Card, kind: str, batch: int) -> dict:
         kind: "16 bit", "8bit" or "4bit".
         batch: reports of as many images, written together.
     """
-    spent = cost(kind)
-    state = batch * spent.position * (spent.positions + NEW_TOKENS)
-    read = spent.step + batch * spent.position * (spent.positions + NEW_TOKENS / 2)
-    step = read / (card.bandwidth * BANDWIDTH_SHARE)
-    prompt = batch * spent.prompt / (card.flops * FLOPS_SHARE)
-    memory = spent.weights + state + OVERHEAD
+    flops, reached = card.flops * FLOPS_SHARE, card.bandwidth * BANDWIDTH_SHARE
+    machine = Machine("cuda:0", card.dtype, int(card.memory), flops, flops, reached)
+    placed = Placement("cuda:0", DTYPES[card.dtype], None if kind == "16 bit" else kind)
+    read, written = (
+        make_plan(
+            full_size(), placed, name="full size", tasks="batch", machine=machine,
+            asked=Asked(batch=batch, text=WORDS, new=new),
+        )["batch"]
+        for new in (0, NEW_TOKENS)
+    )  # fmt: skip
     return {
         "card": card.name,
         "weights": card.dtype if kind == "16 bit" else kind,
         "batch": batch,
-        "prompt_seconds": prompt,
-        "tokens_per_second": batch / step,
-        "report_seconds": prompt + NEW_TOKENS * step,
-        "memory_bytes": memory,
-        "fits": memory <= card.memory,
+        "prompt_seconds": read.seconds,
+        "tokens_per_second": batch * NEW_TOKENS / (written.seconds - read.seconds),
+        "report_seconds": written.seconds,
+        "memory_bytes": written.total,
+        "fits": written.fits,
     }
 
 
@@ -152,7 +130,19 @@ and 4 bit, each with its time and memory; numbers of `mini` and of tiny models o
 compared with a CPU's. `out/bench-gpu/gpu.json` has everything; `--page docs/gpu.md` writes it into
 this page.
 
-A report: one image of 1,024 tokens, {WORDS} words of prompt, {NEW_TOKENS} new tokens. Tokens a
+## Plan before you run
+
+    workbench models --plan ECOFRI/CXR-LLAVA-v2 --dtype bfloat16
+
+predicts memory and time of reports, batches, traces, every map, grounding and steps of training on
+this machine from the configuration alone; in a notebook `wb.plan(SOURCE)`, of a loaded model
+`model.plan("relevancy")`. Beside a task that does not fit stands what would: a smaller batch,
+checkpointing, bfloat16, another method. Calls that no memory here can hold are refused before they
+begin. `python benchmarks/plan.py` holds the prediction against your machine.
+
+## A report
+
+One image of 1,024 tokens, {WORDS} words of prompt, {NEW_TOKENS} new tokens. Tokens a
 second are those of all rows together.
 
 ## Measured
@@ -172,8 +162,7 @@ No figure of this table was measured. They follow from the bytes that a token re
 operations that a prompt takes, counted on the configuration of the full-size model, and from the
 makers' figures for each card. Of the memory bandwidth {BANDWIDTH_SHARE:.0%} and of the 16-bit
 operations {FLOPS_SHARE:.0%} are taken to be reached. 8bit and 4bit (bitsandbytes) are counted as
-if unpacking weights cost nothing; it does, so take these as what is possible at best. Memory:
-weights, keys and values, and {OVERHEAD / 1e9:.0f} GB for everything else.
+if unpacking weights cost nothing; it does, so take these as what is possible at best.
 
 | card | weights | batch | image and prompt | tokens/s | report | memory | fits |
 |---|---|---|---|---|---|---|---|"""

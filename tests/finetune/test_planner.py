@@ -28,9 +28,9 @@ def test_parts_follow_the_formulas(tiny):
     lora = 4 * layers * (4 * 2 * hidden + 3 * (hidden + inner))
     assert found.learning == lora
     assert found.weights == 2 * (found.parameters - lora) + 4 * lora
-    layer = 2 * (8 * hidden + 4 * inner) + 8 * hidden
+    layer = 2 * (10 * hidden + 4 * inner) + 8 * hidden
     assert found.activations == (16 + 100) * layers * layer
-    assert found.logits == (16 + 100) * words * 10
+    assert found.logits == 100 * words * 10
     twice = need(config, TuningRecipe(projector="frozen"), checkpointing=True, text_tokens=100)
     assert twice.activations == (16 + 100) * (layers * 2 * hidden + layer)
 

@@ -143,7 +143,7 @@ def load_vlm(
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
     if "auto_map" in read_object(found.directory / "config.json"):
         logger.warning("%s names code of its own, which is not run", found.name)
-    empty, sizes, card = _described(found)
+    empty, sizes, card = describe_vlm(found)
     config = empty.network.config
     placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
@@ -175,11 +175,17 @@ def card_of_vlm(found: CheckpointSource) -> ModelCard:
     Raises:
         CheckpointError: see `load_vlm`.
     """
-    return _described(found)[2]
+    return describe_vlm(found)[2]
 
 
-def _described(found: CheckpointSource) -> tuple[Vlm, PartSizes, ModelCard]:
-    """Open a checkpoint without its weights, of which only the hashes are read."""
+def describe_vlm(
+    found: CheckpointSource, *, hashed: bool = True
+) -> tuple[Vlm, PartSizes, ModelCard]:
+    """Open a checkpoint without its weights, of which only the hashes are read if `hashed`.
+
+    Raises:
+        CheckpointError: see `load_vlm`.
+    """
     config = AutoConfig.from_pretrained(
         found.directory, local_files_only=True, trust_remote_code=False
     )
@@ -187,7 +193,7 @@ def _described(found: CheckpointSource) -> tuple[Vlm, PartSizes, ModelCard]:
         network = AutoModelForImageTextToText.from_config(config)
     head = cast(nn.Linear, network.get_output_embeddings())
     sizes = measure_parts(network, network.get_encoder("image"), network.get_decoder(), head)
-    sha256s = hash_weights(find_weights(found.directory))
+    sha256s = hash_weights(find_weights(found.directory)) if hashed else {}
     try:
         vlm = Vlm(network, load_processor(found.directory))
         return vlm, sizes, _card(found, vlm, sizes, sha256s)

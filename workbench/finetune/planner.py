@@ -6,24 +6,18 @@ Parameters are counted on a model without storage (the meta device); the rest is
                   `training.keep` ties the model to its base
     gradients     4 bytes for each learning parameter
     optimiser     8 bytes for each learning parameter (AdamW: two moments in float32)
-    activations   per token and layer of the language model b (8 H + 4 I) + 8 H bytes (queries,
-                  keys, values, attention, the MLP's products, norms in float32), b bytes a
-                  number; with checkpointing b H kept and one layer's worth at work
-    logits        per position V (b + 8) bytes: the head's output, its float32 copy and its
+    activations   what `workbench.model.costs` counts as the graph of LoRA
+    logits        per position of text V (b + 8) bytes: the head's output, its float32 copy and its
                   gradient; as much again for the base with `training.keep`
     vision        per token b (12 W) bytes and layer where the tower learns, of one layer where not
     overhead      0.75 GB of CUDA context and 6 % of everything for fragments
 
-H hidden size, I intermediate size, W vision width, V vocabulary. Every number is predicted, none
-was measured on such a GPU by this project; the ledger of a run sets the prediction beside what was
-measured. Attention is taken as fused (its T x T rows are not kept); where only the
-projector learns, some of the activations are not needed, and the prediction is too high.
+b bytes a number, W vision width, V vocabulary. Every number is predicted, none was measured on such
+a GPU by this project; the ledger of a run sets the prediction beside what was measured. Attention
+is taken as fused (its T x T rows are not kept); where only the projector learns, some of the
+activations are not needed, and the prediction is too high.
 
-Of other models, whose tower stays frozen, the vision part is a rough count: its tokens are taken as
-those that the language model sees.
-
-Sources for the accounting: Rajbhandari et al., ZeRO, SC 2020, arXiv 1910.02054, section 3;
-Korthikanti et al., Reducing Activation Recomputation, MLSys 2023, arXiv 2205.05198.
+Sources: those of `workbench.model.costs`. What else a model takes is said by `wb.plan`.
 """
 
 from __future__ import annotations
@@ -51,8 +45,9 @@ from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
+from workbench.model.costs import text_graph
 from workbench.model.prompt import report_messages
-from workbench.model.sizes import BYTES, empty_model, full_size_config
+from workbench.model.sizes import BYTES, empty_model, full_size_config, tower
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +245,7 @@ def need(
     learning = sum(p.numel() for _, p in trainable(model))
     size, text = BYTES[dtype], config.get_text_config()
     image_tokens = image_tokens if ours is None else ours.image_tokens
-    width, layers = _tower(config)
+    _, width, _, layers, _ = tower(config, image_tokens)
     kept = [(p.numel(), BYTES["4bit"] if id(p) in small else size) for _, p in frozen(model)]
     tokens = image_tokens + text_tokens
     seen = 12 * size * width * image_tokens
@@ -262,8 +257,8 @@ def need(
         weights=sum(count * each for count, each in kept) + 4 * learning * (1 + keep),
         gradients=4 * learning,
         optimiser=8 * learning,
-        activations=tokens * _activations(config, dtype, checkpointing=checkpointing),
-        logits=tokens * text.vocab_size * (size + 8) * (1 + keep),
+        activations=tokens * text_graph(text, size, lora=size, checkpointing=checkpointing),
+        logits=text_tokens * text.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (layers if tuning.vision != "frozen" else 1),
         context=context,
     )
@@ -275,21 +270,3 @@ def _empty(config: PreTrainedConfig) -> PreTrainedModel:
         return empty_model(config)
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(copy.deepcopy(config))
-
-
-def _tower(config: PreTrainedConfig) -> tuple[int, int]:
-    """Return width and layers of the vision tower."""
-    if isinstance(config, CxrLlavaConfig):
-        return config.vision.width, config.vision.layers
-    seen = config.vision_config  # pyright: ignore[reportAttributeAccessIssue]
-    # of Qwen2-VL `hidden_size` is that of what it hands over
-    width = getattr(seen, "embed_dim", None) or seen.hidden_size
-    return width, getattr(seen, "num_hidden_layers", None) or seen.depth
-
-
-def _activations(config: PreTrainedConfig, dtype: str, *, checkpointing: bool) -> float:
-    """Return bytes that the language model keeps of a token."""
-    size, text = BYTES[dtype], config.get_text_config()
-    layer = size * (8 * text.hidden_size + 4 * text.intermediate_size) + 8 * text.hidden_size
-    layers = text.num_hidden_layers
-    return layers * size * text.hidden_size + layer if checkpointing else layers * layer

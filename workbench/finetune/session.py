@@ -25,11 +25,11 @@ from workbench.finetune.cases import gather
 from workbench.finetune.datasets import LabelRows, TurnRows
 from workbench.finetune.ledger import ADAPTER, RECIPE_FILE, Ledger, Run, last_checkpoint
 from workbench.finetune.measuring import explained_rows, forgetting
-from workbench.finetune.parts import frozen, part_of, parts_learned, weights_sha256
+from workbench.finetune.parts import frozen, part_of, parts_learned, trainable, weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
 from workbench.interface import ChestXrayModel, load_model
-from workbench.model.placement import find_hardware, forget_peak, gpu_memory
+from workbench.model.placement import find_hardware, forget_peak, gpu_memory, need_room
 from workbench.model.source import resolve_source
 
 #: Seconds that other processes wait for the first one.
@@ -127,6 +127,9 @@ class Stage(ABC):
         """Train to the best weights and write everything; None on every process but the first."""
         student, rows = self.prepare()
         network = self.model.network
+        learning = sum(p.numel() for _, p in trainable(network))
+        use = "let less learn (tuning.language: lora)"
+        need_room(network.device, 12 * learning, f"training {learning:,} parameters", use)
         device, sha_before = network.device, weights_sha256(frozen(network))
         trainer = FinetuneTrainer(
             self.recipe, student, rows, self.measure, self.out,

@@ -18,6 +18,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from workbench._repr import short_repr
+from workbench.model.placement import need_room
 
 #: Keys and values (R, kv heads, T, head width) of every layer.
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
@@ -138,9 +139,15 @@ class KeyValueBuffer(Cache):
         """Start a buffer with one row per prefix, all of one length, and room behind them.
 
         A prefix may be computed when it is asked for, and is let go when it has been copied.
+
+        Raises:
+            DeviceError: the device has not the memory for so many rows.
         """
         prefixes = iter(prefixes)
         first = next(prefixes)
+        where = first.layers[0][0].device
+        what = f"keys and values of {rows} rows of {first.length} positions"
+        need_room(where, rows * first.nbytes, what, "give a smaller batch_size")
         buffer = cls(len(first.layers), first.length + room)
         buffer.shared = first if rows > 1 else None
         for row, prefix in enumerate(chain([first], prefixes)):

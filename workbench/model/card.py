@@ -139,19 +139,31 @@ def card(source: str | os.PathLike = "mini", *, hashes: bool = True) -> ModelCar
             "its own as .card"
         )
     found = find_local(source)
-    if found is None and str(source) == PUBLISHED_ID:
-        found = CheckpointSource(PUBLISHED_ID, "hub", Path(), PUBLISHED_REVISION)
-        return describe(full_size_config(), found, facts={}, on_this_machine=False)
+    config = config_of(source, found)
     if found is None:
-        raise CheckpointError(
-            f"{source} is not on this machine; load it once with a network, or give a directory"
-        )
+        found = CheckpointSource(PUBLISHED_ID, "hub", Path(), PUBLISHED_REVISION)
+        return describe(config, found, facts={}, on_this_machine=False)
     return describe(
-        read_config(found.directory),
+        config,
         found,
         facts=read_object(found.directory / CARD_FILE),
         sha256s=hash_weights(find_weights(found.directory)) if hashes else {},
     )
+
+
+def config_of(source: str | os.PathLike, found: CheckpointSource | None) -> CxrLlavaConfig:
+    """Return the configuration of a checkpoint, of the published one without its files too.
+
+    Raises:
+        CheckpointError: it is not on this machine, or cannot be read.
+    """
+    if found is not None:
+        return read_config(found.directory)
+    if str(source) != PUBLISHED_ID:
+        raise CheckpointError(
+            f"{source} is not on this machine; load it once with a network, or give a directory"
+        )
+    return full_size_config()
 
 
 def describe(

@@ -170,6 +170,33 @@ def gpu_memory(device: str | torch.device, *, peak: bool = False) -> int | None:
     return used(device)
 
 
+def device_memory(device: str | torch.device) -> int:
+    """Return the bytes that a device has, or all GPUs together ("auto")."""
+    if str(device) == "auto":
+        return sum(device_memory(f"cuda:{n}") for n in range(torch.cuda.device_count()))
+    return torch.cuda.mem_get_info(device)[1] if _is_cuda(device) else psutil.virtual_memory().total
+
+
+def need_room(where: torch.device, sure: float, what: str, use: str) -> None:
+    """Refuse what surely does not fit a machine, before it is begun.
+
+    Args:
+        where: the device; of GPUs, over which a model may be spread, all count, of a CPU swap too.
+        sure: bytes that are held at the same time at least, without the weights.
+        what, use: what needs them, and what to do instead.
+
+    Raises:
+        DeviceError: there is not so much memory at all.
+    """
+    gpus = _is_cuda(where)
+    room = device_memory("auto" if gpus else where) + (not gpus) * psutil.swap_memory().total
+    if room < sure:
+        raise DeviceError(
+            f"{what} needs {_gb(sure)} at least beside the weights, and {where} has "
+            f"{_gb(room)}; {use} (model.plan() says what fits)"
+        )
+
+
 def release_memory() -> None:
     """Give back what the GPUs hold and nobody uses."""
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What a model weighs.
+"""What a model weighs, and the sizes of its parts.
 
 Parameters are counted on a model without storage (the meta device), so the full-size model is
 counted on a laptop. Weights only: activations and the key-value cache come on top.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Self, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.configuration_utils import get_head_shapes
 
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
@@ -83,6 +85,12 @@ def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
         return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
 
 
+def without_storage(network: PreTrainedModel) -> PreTrainedModel:
+    """Return a network as its configuration has it: no adapter, not quantised, no storage."""
+    with torch.device("meta"):
+        return type(network)(copy.deepcopy(network.config))
+
+
 def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
     """Count the parameters of a model, with or without storage."""
     return measure_parts(model, model.vision_tower, model.llama, model.lm_head)
@@ -106,6 +114,75 @@ def measure_parts(
         quantisable=sum(linear),
         largest=max(linear, default=0),
     )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that decide what a model takes.
+
+    Attributes:
+        sizes: parameters of its parts.
+        text: configuration of the language model.
+        cache: numbers that keys and values of one position are made of, in all layers.
+        lora: inputs and outputs of all its linear layers together.
+        image_tokens: positions of an image.
+        seen: (tokens, width, inner, layers, heads) of the vision tower, see `tower`.
+        patchwise: the tower is one stack over the patches of the whole image.
+    """
+
+    sizes: PartSizes
+    text: PreTrainedConfig
+    cache: int
+    lora: int
+    image_tokens: int
+    seen: tuple[int, int, int, int, int]
+    patchwise: bool
+
+    @classmethod
+    def of(cls, network: PreTrainedModel, image_tokens: int) -> Self:
+        """Return the sizes of a network, with or without storage."""
+        decoder = cast(PreTrainedModel, network.get_decoder())
+        head = cast(nn.Linear, network.get_output_embeddings())
+        linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
+        return cls(
+            measure_parts(network, cast(nn.Module, network.get_encoder("image")), decoder, head),
+            text=decoder.config,
+            cache=cache_numbers(decoder.config),
+            lora=sum(sum(one.weight.shape) for one in linear),
+            image_tokens=image_tokens,
+            seen=tower(network.config, image_tokens),
+            patchwise=isinstance(network.config, CxrLlavaConfig),
+        )
+
+    @property
+    def layers(self) -> int:
+        """Layers of the language model."""
+        return self.text.num_hidden_layers
+
+    @property
+    def heads(self) -> int:
+        """Heads of the language model."""
+        return self.text.num_attention_heads
+
+
+def cache_numbers(text: PreTrainedConfig) -> int:
+    """Return how many numbers keys and values of one position are made of, in all layers."""
+    heads, widths = map(torch.as_tensor, get_head_shapes(text))
+    return int((2 * heads * widths).expand(text.num_hidden_layers).sum())
+
+
+def tower(config: PreTrainedConfig, image_tokens: int) -> tuple[int, int, int, int, int]:
+    """Return (tokens, width, inner, layers, heads) of the vision tower."""
+    if isinstance(config, CxrLlavaConfig):
+        own = config.vision
+        return own.image_tokens + 1, own.width, own.mlp_width, own.layers, own.heads
+    seen = config.vision_config  # pyright: ignore[reportAttributeAccessIssue]
+    # of Qwen2-VL `hidden_size` is that of what it hands over
+    width = getattr(seen, "embed_dim", None) or seen.hidden_size
+    inner = getattr(seen, "intermediate_size", None) or 4 * width
+    layers = getattr(seen, "num_hidden_layers", None) or seen.depth
+    heads = getattr(seen, "num_attention_heads", None) or getattr(seen, "num_heads", 1)
+    return image_tokens, width, inner, layers, heads
 
 
 def full_size_config() -> CxrLlavaConfig:

@@ -19,6 +19,8 @@ from workbench.backends.reader import Reader, Sizes
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.generation import Generation
 from workbench.generation.engine import pixels_sha256
+from workbench.model.costs import AUTO_BYTES
+from workbench.model.placement import need_room
 from workbench.radiograph import Radiograph
 from workbench.trace.layout import TokenLayout
 from workbench.trace.trace import AttentionRows, Trace, check_weights
@@ -61,9 +63,6 @@ class RowRecorder:
         return torch.stack([F.pad(rows, (longest - rows.shape[-1], 0)) for rows in kept])
 
 
-#: "auto" keeps every head while the rows of a tower take less than this many bytes.
-AUTO_BYTES = 256 << 20
-
 HEADS = ("auto", "each", "mean")
 VISION = (*HEADS, "none")
 
@@ -97,6 +96,7 @@ def record_trace(
     Raises:
         InputError: the generation is empty, was written by another model, or about another image.
         OptionError: heads, layers or vision are not allowed.
+        DeviceError: there is not the memory for the rows.
     """
     check_one_of("heads", heads, HEADS)
     check_one_of("vision", vision, VISION)
@@ -116,6 +116,8 @@ def record_trace(
     )  # fmt: skip
     count = len(generation.token_ids)
     mean = _mean(heads, sizes.heads, len(kept) * count * layout.length)
+    size = 4 * len(kept) * (1 if mean else sizes.heads) * count * layout.length
+    need_room(torch.device("cpu"), size, f"a trace of {count} tokens", "give heads='mean'")
     recorder = RowRecorder("language", count, kept, mean)
     with model.exclusive():
         model.prefill(pixel_values, generation.prompt_ids)
