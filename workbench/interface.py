@@ -176,9 +176,6 @@ class ChestXrayModel(Reader):
 
         Raises:
             InputError: the question is empty or holds a mark of the chat template.
-
-        >>> wb.reports.label(model.ask(image, "Is there a pleural effusion?").text).present
-        ('pleural effusion',)
         """
         return self._answer(image, self.prompts.question_messages(question), "question", decoding)
 
@@ -205,11 +202,7 @@ class ChestXrayModel(Reader):
         return list(self.answer_many(self.jobs(image, asked), batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
-        """Start a dialogue about one image; `say` may change the decoding options of a turn.
-
-        >>> wb.reports.label(model.chat(image).say("Is there a pleural effusion?").text).present
-        ('pleural effusion',)
-        """
+        """Start a dialogue about one image; `say` may change the decoding options of a turn."""
         pixels, told = self._look(image)
         decoding_settings(defaults)
         return Chat(
@@ -221,9 +214,6 @@ class ChestXrayModel(Reader):
 
         The pieces join exactly to the text of the stream's `.generation`, which is there when the
         stream is through or closed.
-
-        >>> "".join(model.stream_report(image)) == report.text
-        True
         """
         return self.stream(self._asked(image, self.prompts.report_messages(), "report", decoding))
 
@@ -251,9 +241,6 @@ class ChestXrayModel(Reader):
         Args:
             batch_size: images that are decoded together.
             progress: show a progress bar.
-
-        >>> [one.text for one in model.report_many([image, image])] == 2 * [report.text]
-        True
         """
         total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
@@ -340,9 +327,6 @@ class ChestXrayModel(Reader):
         Raises:
             InputError: the generation was written by another model or about another image.
             OptionError: heads, layers or vision are not allowed.
-
-        >>> model.trace(image, report).text == report.text
-        True
         """
         radiograph = as_radiograph(image)
         generation = self.report(radiograph) if generation is None else generation
@@ -365,11 +349,10 @@ class ChestXrayModel(Reader):
         new_tokens: int = 128,
     ) -> Plan:
         """Predict memory and time of tasks on this machine; see `workbench.plan`."""
-        empty, card = without_storage(self.network), self.card
-        shape = Shape.of(empty, card.image_tokens)
+        shape = Shape.of(without_storage(self.network), self.card.image_tokens)
         placed = Placement(**cast(Any, self.origin[1]))
         asked = Asked(batch=batch_size, new=new_tokens)
-        return make_plan(shape, placed, name=card.name, tasks=tasks, asked=asked)
+        return make_plan(shape, placed, name=self.card.name, tasks=tasks, asked=asked)
 
     def __repr__(self) -> str:
         identity = self.identity

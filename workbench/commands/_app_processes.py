@@ -108,15 +108,17 @@ class Processes(AsyncMappingKernelManager):
         if kernel_id not in self._opening.union(self._waiting):
             await super().cull_kernel_if_idle(kernel_id)
 
-    async def shutdown_kernel(self, kernel_id: str, *args: Any, **options: Any) -> None:
+    async def shutdown_kernel(
+        self, kernel_id: str, now: bool = False, restart: bool = False
+    ) -> None:
         """End a process; another may now wait in its place."""
-        await super().shutdown_kernel(kernel_id, *args, **options)
+        await super().shutdown_kernel(kernel_id, now=now, restart=restart)
         self.fill()
 
-    async def shutdown_all(self, *args: Any, **options: Any) -> None:
+    async def shutdown_all(self, now: bool = False) -> None:
         """End all processes; none waits any more."""
         self.warm = 0
-        await super().shutdown_all(*args, **options)
+        await super().shutdown_all(now=now)
 
 
 class OwnInterpreter(KernelSpecManager):
