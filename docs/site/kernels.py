@@ -2,8 +2,6 @@
 
 Importing torch, transformers and matplotlib takes longer than many a lesson. A fork shares nothing
 with another one but these imports, so a lesson still begins with no variable and no model.
-
-Does not know: what a lesson is.
 """
 
 from __future__ import annotations

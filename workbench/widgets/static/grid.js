@@ -1,4 +1,4 @@
-// A list as a grid of small radiographs, through which arrows walk. Does not know what is listed.
+// A list as a grid of small radiographs, through which arrows walk.
 import { clamp, make } from "./common.js";
 
 const KEPT_THUMBNAILS = 600;
