@@ -4,7 +4,7 @@
     python benchmarks/finetune.py encoder --finding fracture        stage 1 + 3
     python benchmarks/finetune.py held-out "support device" --folder out/held_out
     python benchmarks/finetune.py teach --finding "support device" --base out/held_out/model
-    python benchmarks/finetune.py real --manifest manifest.csv --root radiographs
+    python benchmarks/finetune.py real --root radiographs --base mini other_model
 
 Seconds are wall time and, beside them, processor time, which other programs do not stretch.
 Unseen phantoms have seeds from 10,000,000; nothing was trained or tuned on them.
