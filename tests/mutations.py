@@ -120,6 +120,7 @@ def without(place: Place) -> Iterator[None]:
     future = compile(changed, str(path), "exec", dont_inherit=True)
     made = {(code.co_qualname, code.co_firstlineno): code for code in _codes(future)}
     found: list[tuple[FunctionType, CodeType]] = []
+    gc.unfreeze()  # what is frozen is not listed
     for one in gc.get_objects():
         if type(one) is FunctionType and one.__code__.co_filename == str(path):
             new = made.get((one.__code__.co_qualname, one.__code__.co_firstlineno))

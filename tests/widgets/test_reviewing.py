@@ -314,7 +314,7 @@ def test_views_are_saved_for_one_person_and_forgotten(bench, run):
     assert view == {"name": f"{EFFUSION}, without a verdict of mine", **chosen}
     assert Reviewing(run, reviewer="CD").views() == []
     bench.ask("filter", kind="", finding="", state="all")
-    bench.ask("filter", **view)
+    bench.ask("filter", **chosen)
     assert bench.desk.filters == chosen
     assert bench.ask("keep_view", keep=0)["views"] == []
 
