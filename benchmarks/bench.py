@@ -108,7 +108,7 @@ def _measure(options: argparse.Namespace) -> dict:
     torch.set_num_threads(options.threads)
     from speed.decoding import Plan
 
-    from workbench._memory import peak_memory
+    from workbench._progress import peak_memory
 
     began, imported = (time.perf_counter(), time.process_time()), peak_memory()
     plan = Plan(quick=options.quick, rounds=options.rounds, rows=options.rows)

@@ -192,7 +192,7 @@ class _FamilyBench:
 
     def weigh(self, way: str) -> dict:
         """Return peaks of the resident set before and after one way, bytes."""
-        from workbench._memory import peak_memory
+        from workbench._progress import peak_memory
 
         built = peak_memory()
         kept = self.run(way.removesuffix("-vision"))
@@ -311,7 +311,7 @@ class _Bench:
 
     def weigh(self, way: str) -> dict:
         """Return peaks of the resident set before and after one way, bytes."""
-        from workbench._memory import peak_memory
+        from workbench._progress import peak_memory
 
         built = peak_memory()
         kept = self.run(way)

@@ -144,7 +144,7 @@ class Bench:
         """Return the most bytes that were allocated since `empty`; on a CPU of the process."""
         import torch
 
-        from workbench._memory import peak_memory
+        from workbench._progress import peak_memory
 
         cuda = self.device.startswith("cuda")
         return torch.cuda.max_memory_allocated() if cuda else peak_memory()

@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-from workbench._memory import peak_memory  # noqa: E402
+from workbench._progress import peak_memory  # noqa: E402
 from workbench.model.costs import TASKS  # noqa: E402
 
 #: glibc keeps freed blocks by a rule that depends on earlier sizes; this holds it as it starts, so

@@ -34,7 +34,7 @@ SORTS = ("template", "varied", "foreign")
 
 OPEN = """
 import json, sys, time
-from workbench._memory import peak_memory
+from workbench._progress import peak_memory
 import workbench.review as review
 review.queue, review.KINDS
 import pandas, pyarrow.parquet

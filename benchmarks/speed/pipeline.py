@@ -198,7 +198,7 @@ def _long(folder: Path, plan: Plan) -> dict:
 
 def _until(run, rows: int) -> list[int]:
     """Let a run store so many rows and no more; return the peak of memory after each block."""
-    from workbench._memory import peak_memory
+    from workbench._progress import peak_memory
     from workbench.runs.store import RunStore
 
     add, peaks, stored = RunStore.add, [], 0

@@ -215,7 +215,7 @@ def _constant(name: str, value: object) -> str:
 def _methods() -> str:
     """Return the table of saliency methods: options, needs, and what checks say of `mini`."""
     from workbench.saliency import METHODS
-    from workbench.saliency.cautions import _shipped
+    from workbench.saliency.methods import _shipped
 
     rows = []
     for name, method in METHODS.items():

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.readers import Reader, all_readers
-from workbench._memory import peak_memory
+from workbench._progress import peak_memory
 from workbench.errors import WorkbenchError
 
 #: Seconds of a processor for one input, and seconds of silence after which the process is ended.

@@ -11,6 +11,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+import workbench.saliency.methods as known
 from tests.helpers import (  # noqa: F401 (fixtures)
     close_figures,
     golden,
@@ -21,7 +22,7 @@ from tests.helpers import (  # noqa: F401 (fixtures)
 )
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.radiograph import InputContract, Radiograph, fit_geometry
-from workbench.saliency import Scorer, cautions, make_target
+from workbench.saliency import Scorer, make_target
 from workbench.trace import ImageMap, Trace
 
 
@@ -135,4 +136,4 @@ def toys() -> SimpleNamespace:
 def forget():
     """No verdict outlives its test."""
     yield
-    cautions._session.clear()
+    known._session.clear()

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import workbench as wb
+import workbench.saliency.methods as known
 from workbench.errors import InputError, OptionError
-from workbench.saliency import METHODS, Method, cautions, check_target, explain, make_target
+from workbench.saliency import METHODS, Method, check_target, explain, make_target
 from workbench.saliency.gradients import Attribution
 from workbench.saliency.randomisation import (
     PARTS,
@@ -121,7 +122,7 @@ def test_check_takes_the_map_that_is_there(tiny_trace):
     assert check.maps[0] is original
     again = check_target(tiny_trace, target, method="grad_cam")
     assert again.similarity == pytest.approx(check.similarity)
-    assert cautions.caution_of("grad_cam", tiny_trace.generation.model.sha256) is None
+    assert known.caution_of("grad_cam", tiny_trace.generation.model.sha256) is None
 
 
 def test_options_reach_the_method(tiny_trace):
@@ -148,18 +149,18 @@ def test_failing_verdict_is_written_on_maps_of_that_method_and_model_only(toys, 
     assert explain(tiny_trace, "left", method="picture").caution is None
     randomisation(tiny_trace, "left", method="picture")
     caution = explain(tiny_trace, "is", method="picture").caution
-    assert caution == cautions.caution_text(1.0, 1)
+    assert caution == known.caution_text(1.0, 1)
     assert caution.startswith(FAILS)
     assert "rank correlation 1.00, 1 case)" in caution
     assert explain(tiny_trace, "left", method="relevancy").caution is None
     assert explain(other, token=2, method="picture").caution is None
-    cautions._session.clear()
+    known._session.clear()
     assert explain(tiny_trace, "left", method="picture").caution is None
 
 
 def test_later_verdict_of_the_session_counts(tiny_trace, monkeypatch):
     sha256 = tiny_trace.generation.model.sha256
-    cautions.remember("weights", sha256, cautions.caution_text(0.9, 2))
+    known.remember("weights", sha256, known.caution_text(0.9, 2))
     assert "0.90, 2 cases)" in explain(tiny_trace, "left", method="weights").caution
     module = importlib.import_module("workbench.saliency.randomisation")
     monkeypatch.setattr(module, "similarity", lambda *_: 0.0)
@@ -179,10 +180,10 @@ def test_caution_is_drawn_in_the_figure(tiny_trace):
 
 def test_caution_stands_beside_that_of_attention_itself(mini):
     sha256 = mini.trace.generation.model.sha256
-    cautions.remember("attention", sha256, None)
+    known.remember("attention", sha256, None)
     own = explain(mini.trace, "pleural effusion", method="attention").caution
     assert FAILS not in (own or "")
-    cautions.remember("attention", sha256, cautions.caution_text(0.8, 3))
+    known.remember("attention", sha256, known.caution_text(0.8, 3))
     caution = explain(mini.trace, "pleural effusion", method="attention").caution
     assert FAILS in caution
     assert (own or "") in caution
@@ -201,13 +202,13 @@ def shipped(tmp_path, monkeypatch):
     def write(verdicts: dict) -> None:
         folder = tmp_path / "assets" / "mini"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / cautions.FILE).write_text(json.dumps(verdicts))
-        cautions._shipped.cache_clear()
+        (folder / known.FILE).write_text(json.dumps(verdicts))
+        known._shipped.cache_clear()
 
-    monkeypatch.setattr(cautions, "files", lambda package: tmp_path)
-    cautions._shipped.cache_clear()
+    monkeypatch.setattr(known, "files", lambda package: tmp_path)
+    known._shipped.cache_clear()
     yield write
-    cautions._shipped.cache_clear()
+    known._shipped.cache_clear()
 
 
 def test_shipped_verdicts_hold_for_their_weights_only(shipped, tiny_trace, toys):
@@ -218,7 +219,7 @@ def test_shipped_verdicts_hold_for_their_weights_only(shipped, tiny_trace, toys)
     }
     shipped({"sha256": sha256, "seed": 10_000_000, "methods": methods})
     caution = explain(tiny_trace, "left", method="picture").caution
-    assert caution == cautions.caution_text(0.87, 16)
+    assert caution == known.caution_text(0.87, 16)
     assert explain(tiny_trace, "left", method="weights").caution is None
     assert explain(tiny_trace, "left", method="relevancy").caution is None
     assert explain(toys.trace("B_gqa_odd"), token=2, method="picture").caution is None
@@ -231,16 +232,16 @@ def test_one_case_that_passes_does_not_hide_a_shipped_failure(shipped, tiny_trac
         "passed": {"ok": True, "similarity": 0.1, "cases": 16},
     }
     shipped({"sha256": sha256, "methods": methods})
-    cautions.remember("failed", sha256, None)
-    assert cautions.caution_of("failed", sha256) == cautions.caution_text(0.87, 16)
-    cautions.remember("passed", sha256, cautions.caution_text(0.7, 1))
-    assert cautions.caution_of("passed", sha256) == cautions.caution_text(0.7, 1)
-    cautions._session.clear()
-    assert cautions.caution_of("passed", sha256) is None
+    known.remember("failed", sha256, None)
+    assert known.caution_of("failed", sha256) == known.caution_text(0.87, 16)
+    known.remember("passed", sha256, known.caution_text(0.7, 1))
+    assert known.caution_of("passed", sha256) == known.caution_text(0.7, 1)
+    known._session.clear()
+    assert known.caution_of("passed", sha256) is None
 
 
 def test_nothing_is_known_without_the_file(shipped, tiny_trace):
-    assert cautions.caution_of("relevancy", tiny_trace.generation.model.sha256) is None
+    assert known.caution_of("relevancy", tiny_trace.generation.model.sha256) is None
 
 
 def test_recorded_table_is_the_file_that_is_read(shipped, tiny_trace):
@@ -260,8 +261,8 @@ def test_recorded_table_is_the_file_that_is_read(shipped, tiny_trace):
         provenance={"sha256": sha256},
     )
     shipped(table.verdicts())
-    assert cautions.caution_of("picture", sha256) == cautions.caution_text(0.85, 2)
-    assert cautions.caution_of("weights", sha256) is None
+    assert known.caution_of("picture", sha256) == known.caution_text(0.85, 2)
+    assert known.caution_of("weights", sha256) is None
     assert "fast" not in table.verdicts()["methods"]
 
 

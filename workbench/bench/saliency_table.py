@@ -263,7 +263,7 @@ class SaliencyTable(BenchTable):
         return ax
 
     def verdicts(self) -> dict[str, Any]:
-        """Return the randomisation verdicts in the form that `saliency.cautions` reads."""
+        """Return the randomisation verdicts in the form that `saliency.methods` reads."""
         verdicts = {
             row.method: {
                 "ok": row.randomisation_ok,

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from workbench._memory import peak_memory
+from workbench._progress import peak_memory
 from workbench.backends.vlm_reader import is_vlm
 from workbench.cases import Case, phantom_case
 from workbench.errors import TrainingError

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench._memory import peak_memory
+from workbench._progress import peak_memory
 from workbench.data.images import Root
 from workbench.errors import RunError, WorkbenchError
 from workbench.generation.responder import Job

@@ -24,8 +24,7 @@ from workbench.figures.page import figure_html
 from workbench.imaging.load import as_radiograph
 from workbench.interface import ChestXrayModel
 from workbench.saliency import checks
-from workbench.saliency.cautions import caution_of
-from workbench.saliency.methods import FAST, METHODS, Method, method_of, methods_for
+from workbench.saliency.methods import FAST, METHODS, Method, caution_of, method_of, methods_for
 from workbench.saliency.scorer import (
     AnswerScorer,
     Scorer,

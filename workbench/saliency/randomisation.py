@@ -28,10 +28,9 @@ from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, check_one_of
 from workbench.figures.numbers import method_name
 from workbench.figures.saliency import draw_cascade
-from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import similarity
 from workbench.saliency.explain import explain_target
-from workbench.saliency.methods import METHODS
+from workbench.saliency.methods import METHODS, caution_text, remember
 from workbench.saliency.scorer import Target, make_target
 from workbench.trace import ImageMap, Selection, Trace, record_trace
 from workbench.trace.layout import split_options

@@ -27,8 +27,7 @@ from workbench.phantom import Phantom
 from workbench.phantom.case import CT
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
-from workbench.saliency.cautions import caution_of
-from workbench.saliency.methods import method_of, methods_for
+from workbench.saliency.methods import caution_of, method_of, methods_for
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.widgets._front import number_in
 from workbench.widgets._worker import Job
