@@ -194,6 +194,15 @@ def test_a_plan_shows_itself():
         planned(load("mini"), tasks="relevency")
 
 
+@pytest.mark.parametrize("asked", [{"batch_size": 0}, {"new_tokens": -1}, {"new_tokens": 2.5}])
+def test_what_cannot_be_asked_for_is_not_planned(asked):
+    (name,) = asked
+    with pytest.raises(OptionError, match=f"{name} must be a whole number of 1 or more"):
+        wb.plan("mini", "report", **asked)
+    with pytest.raises(OptionError, match="task must be one of"):
+        wb.plan("mini", [])
+
+
 def test_only_a_configuration_is_read(tiny, tmp_path):
     path = tmp_path / "config.json"
     path.write_text((Path(tiny) / "config.json").read_text())

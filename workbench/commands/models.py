@@ -66,6 +66,8 @@ def _planned(plan: Plan, spoken: Callable[[str], str]) -> Iterator[str]:
     yield shared.wrap(plan.stated, indent="")
     frame = plan.to_frame().round(1)
     frame["instead"] = frame["instead"].map(spoken)
+    frame["seconds"] = frame["seconds"].map(_time)
+    frame = frame.rename(columns={"seconds": "time"})
     yield shared.table(frame.astype(str).to_numpy().tolist(), header=list(frame.columns)) + "\n"
 
 
@@ -100,3 +102,10 @@ def _lines(card: ModelCard) -> Iterator[str]:
 def _size(size: int) -> str:
     unit, factor = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
     return f"{size / factor:.1f} {unit}"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedConfig
 
+from workbench.errors import check_whole
 from workbench.model.packed import MOST, SMALL
 from workbench.model.placement import SMALL as FEW
 from workbench.model.sizes import BYTES, Shape, cache_numbers
@@ -85,6 +86,9 @@ class Asked:
     heads: str = "auto"
     several: int = 16
     checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole(1, batch_size=self.batch, new_tokens=self.new)
 
 
 def text_graph(

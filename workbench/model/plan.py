@@ -209,17 +209,17 @@ def make_plan(
         asked: how long and how many; what stands in `Asked` when None.
 
     Raises:
-        OptionError: a task is unknown.
+        OptionError: a task is unknown, or there is none.
     """
     given = (tasks,) if isinstance(tasks, str) else tasks
-    for task in given or ():
+    for task in TASKS if given is None else given or ("",):
         check_one_of("task", task, TASKS)
     dtype = str(placement.dtype).removeprefix("torch.")
     sizes = shape.text.hidden_size, shape.text.intermediate_size, torch.get_num_threads()
     machine = machine or probe(placement.device, dtype, *sizes)
     cpu = on_cpu(torch.device(placement.device.replace("auto", "cuda")))
     counts = Counts(shape, asked or Asked(), placement.name, BYTES[dtype], cpu)
-    chosen = given or [task for task in TASKS if _has(counts, task)]
+    chosen = [task for task in TASKS if _has(counts, task)] if given is None else given
     planned = tuple(_planned(counts, task, machine) for task in chosen)
     return Plan(name, placement.stated, machine, counts.asked, planned)
 
