@@ -353,6 +353,18 @@ def test_models_lists_both_and_counts_the_published_one(capsys):
     assert "Research only" in capsys.readouterr().out
 
 
+def test_models_plans_tasks_before_anything_is_loaded(capsys):
+    assert main(["models", "mini", "--plan", "--batch-size", "2", "--json"]) == DONE
+    (plan,) = json.loads(capsys.readouterr().out)["plans"]
+    assert plan["predicted"] and plan["asked"]["batch"] == 2
+    assert {"report", "relevancy", "train lora"} <= {one["task"] for one in plan["tasks"]}
+    assert main(["models", "mini", "--plan"]) == DONE
+    assert "predicted, not measured" in capsys.readouterr().out
+    times = [importlib.import_module("workbench.commands.models")._time(10.0**n) for n in range(7)]
+    assert times == ["1.0 s", "10.0 s", "100.0 s", "17 min", "3 h", "28 h", "12 days"]
+    assert main(["models", "mini", "--plan", "--batch-size", "0"]) != DONE
+
+
 def test_doctor_finds_a_sound_installation(capsys):
     code = main(["doctor", "--json"])
     result = json.loads(capsys.readouterr().out)
