@@ -10,9 +10,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
-from transformers.configuration_utils import get_head_shapes
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from workbench.backends.checks import check, need_all
@@ -31,7 +29,7 @@ from workbench.model.load import quantisation_config, quiet_loading
 from workbench.model.parts import projector_of
 from workbench.model.placement import INT8, Placement, find_hardware, place
 from workbench.model.prompt import Message
-from workbench.model.sizes import PartSizes, measure_parts
+from workbench.model.sizes import PartSizes, cache_numbers, measure
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
@@ -191,8 +189,7 @@ def describe_vlm(
     )
     with torch.device("meta"):
         network = AutoModelForImageTextToText.from_config(config)
-    head = cast(nn.Linear, network.get_output_embeddings())
-    sizes = measure_parts(network, network.get_encoder("image"), network.get_decoder(), head)
+    sizes = measure(network)
     sha256s = hash_weights(find_weights(found.directory)) if hashed else {}
     try:
         vlm = Vlm(network, load_processor(found.directory))
@@ -217,14 +214,12 @@ def _card(
     side = int(np.ravel(getattr(seen, "image_size", None) or _SIDE)[0])
     tokens = vlm.prepare(torch.zeros(1, 1, side, side), SHORTEST)[1].count(vlm.image_id)
     context = int(text.max_position_embeddings)
-    # a number, or one for each layer
-    heads, widths = (np.broadcast_to(n, text.num_hidden_layers) for n in get_head_shapes(text))
     return ModelCard(
         name=str(facts.get("name", found.name)), revision=found.revision, sha256s=sha256s,
         licence=terms.licence, notice=terms.notice, domain=terms.domain,
         parameters=sizes.parts(), memory=sizes.memory(),
         context_length=context, image_tokens=tokens, text_tokens=context - tokens,
         image_size=side, patch_size=int(np.ravel(seen.patch_size)[0]),
-        cache_bytes=4 * int(heads @ widths),
+        cache_bytes=2 * cache_numbers(text),
         template=template_name(vlm.own_processor), facts=facts,
     )  # fmt: skip

@@ -45,7 +45,7 @@ from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.costs import text_graph
+from workbench.model.costs import CONTEXT, text_graph
 from workbench.model.prompt import report_messages
 from workbench.model.sizes import BYTES, empty_model, full_size_config, tower
 
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 GB = 1e9
 GPUS = (16, 24, 40, 80)
-#: CUDA context and libraries, bytes.
-CONTEXT = 0.75 * GB
 FRAGMENTS = 0.06
 #: Tokens of prompt and answer beside the image.
 TEXT_TOKENS = 384

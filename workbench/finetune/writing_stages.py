@@ -38,6 +38,7 @@ from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, Turn, instruction_set, own_turns
 from workbench.interface import ChestXrayModel, CxrLlavaModel, TransformersModel
+from workbench.model.costs import CONTEXT
 from workbench.model.placement import on_cpu
 from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID, Message
 
@@ -326,7 +327,7 @@ class WritingStage(Stage):
         wanted = need(
             network.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
             keep=recipe.training.keep > 0, text_tokens=max(self.rows.lengths),
-            dtype="float32" if cpu else "bfloat16", context=0.35e9 if cpu else 0.75e9,
+            dtype="float32" if cpu else "bfloat16", context=0.35e9 if cpu else CONTEXT,
         )  # fmt: skip
         return wanted.total(recipe.training.micro_batch)
 

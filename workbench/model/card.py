@@ -25,7 +25,7 @@ from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
 from workbench.model.prompt import TEMPLATE_VERSION
-from workbench.model.sizes import empty_model, full_size_config, measure
+from workbench.model.sizes import cache_numbers, empty_model, full_size_config, measure
 from workbench.model.source import (
     PUBLISHED_ID,
     PUBLISHED_REVISION,
@@ -176,7 +176,7 @@ def describe(
     placement: str = "",
 ) -> ModelCard:
     """Make a card from a configuration, where it comes from, and its model_card.json."""
-    sizes, llama = measure(empty_model(config)), config.llama
+    sizes = measure(empty_model(config))
     return ModelCard(
         name=source.name if source.kind == "hub" else str(facts.get("name", source.name)),
         revision=source.revision,
@@ -189,7 +189,7 @@ def describe(
         text_tokens=config.context_length - config.image_tokens,
         image_size=config.vision.image_size,
         patch_size=config.vision.patch_size,
-        cache_bytes=4 * llama.num_hidden_layers * llama.num_key_value_heads * llama.head_dim,
+        cache_bytes=2 * cache_numbers(config.llama),
         on_this_machine=on_this_machine,
         facts=dict(facts),
         placement=placement,

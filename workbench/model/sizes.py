@@ -91,15 +91,14 @@ def without_storage(network: PreTrainedModel) -> PreTrainedModel:
         return type(network)(copy.deepcopy(network.config))
 
 
-def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
-    """Count the parameters of a model, with or without storage."""
-    return measure_parts(model, model.vision_tower, model.llama, model.lm_head)
+def measure(model: PreTrainedModel) -> PartSizes:
+    """Count the parameters of a model of any family, with or without storage.
 
-
-def measure_parts(
-    model: PreTrainedModel, vision: nn.Module, decoder: PreTrainedModel, head: nn.Module
-) -> PartSizes:
-    """Count the parameters of a model of any family; its projector is what is no other part."""
+    Its projector is what is no other part.
+    """
+    vision = cast(nn.Module, model.get_encoder("image"))
+    decoder = cast(PreTrainedModel, model.get_decoder())
+    head = cast(nn.Linear, model.get_output_embeddings())
 
     def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
@@ -142,10 +141,9 @@ class Shape:
     def of(cls, network: PreTrainedModel, image_tokens: int) -> Self:
         """Return the sizes of a network, with or without storage."""
         decoder = cast(PreTrainedModel, network.get_decoder())
-        head = cast(nn.Linear, network.get_output_embeddings())
         linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
         return cls(
-            measure_parts(network, cast(nn.Module, network.get_encoder("image")), decoder, head),
+            measure(network),
             text=decoder.config,
             cache=cache_numbers(decoder.config),
             lora=sum(sum(one.weight.shape) for one in linear),
@@ -167,6 +165,7 @@ class Shape:
 
 def cache_numbers(text: PreTrainedConfig) -> int:
     """Return how many numbers keys and values of one position are made of, in all layers."""
+    # each a number, or one for each layer
     heads, widths = map(torch.as_tensor, get_head_shapes(text))
     return int((2 * heads * widths).expand(text.num_hidden_layers).sum())
 
