@@ -351,7 +351,7 @@ class ChestXrayModel(Reader):
         """Predict memory and time of tasks on this machine; see `workbench.plan`."""
         shape = Shape.of(without_storage(self.network), self.card.image_tokens)
         placed = Placement(**cast(Any, self.origin[1]))
-        asked = Asked(batch=batch_size, new=new_tokens)
+        asked = Asked.of(batch_size, new_tokens)
         return make_plan(shape, placed, name=self.card.name, tasks=tasks, asked=asked)
 
     def __repr__(self) -> str:

@@ -61,5 +61,5 @@ def plan(
         shape = Shape.of(empty_model(config), config.image_tokens)
     where = place(shape.sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     name = path if found is None else found.name
-    asked = Asked(batch=batch_size, new=new_tokens)
+    asked = Asked.of(batch_size, new_tokens)
     return make_plan(shape, where, name=name, tasks=tasks, asked=asked)

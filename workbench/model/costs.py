@@ -87,8 +87,11 @@ class Asked:
     several: int = 16
     checkpointing: bool = False
 
-    def __post_init__(self) -> None:
-        check_whole(1, batch_size=self.batch, new_tokens=self.new)
+    @classmethod
+    def of(cls, batch_size: int, new_tokens: int) -> Asked:
+        """Return what a user asks; raise `OptionError` for no image or no token."""
+        check_whole(1, batch_size=batch_size, new_tokens=new_tokens)
+        return cls(batch=batch_size, new=new_tokens)
 
 
 def text_graph(
