@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import socket
+import sqlite3
+from collections.abc import Callable
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +17,7 @@ import pytest
 import workbench as wb
 from workbench.backends.attending import attention_rows
 from workbench.radiograph import FitGeometry
+from workbench.runs.store import DATABASE
 from workbench.trace import TokenLayout, Trace
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -25,6 +31,31 @@ IMAGES = ("grad_300x400", "noise_64x64")
 def logprob(trace: Trace, *phrase, **named) -> float:
     """The summed log-probability of a part of a traced text."""
     return float(trace.logprobs[list(trace.select(*phrase, **named).tokens)].sum(dtype="float64"))
+
+
+def forked(target: Callable, *arguments: object) -> BaseProcess:
+    """Start a process that is a copy of this one: all that it needs is imported."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
+def finished(out: Path) -> dict[tuple[int, str], tuple[str, float]]:
+    """Rows and tasks of a run that are written down, with their texts and seconds."""
+    if not (out / DATABASE).is_file():
+        return {}
+    try:
+        database = sqlite3.connect(f"{(out / DATABASE).as_uri()}?mode=ro", uri=True)
+        rows = database.execute('SELECT "row", task, text, seconds FROM rows')
+        return {(row, task): tuple(said) for row, task, *said in rows}
+    except sqlite3.OperationalError:
+        return {}
 
 
 @cache

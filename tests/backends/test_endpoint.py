@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from PIL import Image
 
 import workbench as wb
 from tests.backends.families import FAMILIES
+from tests.helpers import forked, free_port
 from workbench.backends import endpoint
 from workbench.errors import InputError, MissingDependencyError, OptionError, RunError
 
@@ -295,25 +295,23 @@ def _manifest(folder, count: int):
 
 @contextmanager
 def transformers_serve(directory, port: int):
-    """Start `transformers serve` for a directory, and end it."""
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(directory)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    with open(directory.parent / f"serve-{time.time_ns()}.log", "wb") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    """Start what `transformers serve` is for a directory, and end it."""
+    from transformers.cli.serve import Serve
+
+    process = forked(partial(Serve, str(directory), host="127.0.0.1", port=port, device="cpu"))
     try:
         _wait_for(port, process)
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
-def _wait_for(port: int, process: subprocess.Popen) -> None:
+def _wait_for(port: int, process: BaseProcess) -> None:
     import socket
 
     for _ in range(600):
-        assert process.poll() is None, "the server ended"
+        assert process.is_alive(), "the server ended"
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -321,21 +319,13 @@ def _wait_for(port: int, process: subprocess.Popen) -> None:
     raise AssertionError("the server did not start")
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
-    """`transformers serve`: 50 images, as one whole run gives them."""
+    """`transformers serve`: 24 images, as one whole run gives them."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
     monkeypatch.setattr(endpoint, "RETRIES", 20)
-    directory, port = FAMILIES["llava"](tmp_path / "llava"), _free_port()
-    manifest = _manifest(tmp_path, 50)
+    directory, port = FAMILIES["llava"](tmp_path / "llava"), free_port()
+    manifest = _manifest(tmp_path, 24)
     options = {"max_new_tokens": 6}
     url = f"http://127.0.0.1:{port}/v1"
     model = wb.load_model(url, name=str(directory))
@@ -343,7 +333,7 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
 
     def counted(job):
         answered.append(answer(job))
-        if len(answered) == 12:
+        if len(answered) == 8:
             process.kill()
         return answered[-1]
 
@@ -355,11 +345,11 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
     )
     with transformers_serve(directory, port) as process:
         run.start()
-        process.wait(120)
+        process.join(120)
         assert not parts, "the run ended before the server was killed"
     with transformers_serve(directory, port):
         run.join(300)
-        assert len(answered) == 50  # nothing that was answered is asked again
+        assert len(answered) == 24  # nothing that was answered is asked again
         model.answer = answer
         whole = wb.run(manifest, model=model, out=tmp_path / "whole", **options)
     assert (parts[0].to_frame()["status"] == "done").all()

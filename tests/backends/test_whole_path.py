@@ -6,11 +6,9 @@ Directories are as `save_pretrained` writes them; everything goes in by their pa
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
-import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from PIL import Image
 
 import workbench as wb
 from tests.backends.families import kept
+from tests.helpers import finished, forked
 from tests.widgets.conftest import bare, browser  # noqa: F401 (fixtures)
 from tests.widgets.seeing import settled
 from workbench.backends.vlm_reader import load_vlm
@@ -32,7 +31,6 @@ from workbench.errors import InputError
 from workbench.interface import TransformersModel
 from workbench.model.placement import device_of
 from workbench.model.source import resolve_source
-from workbench.runs.store import DATABASE
 
 THREE = ("llava", "gemma3", "qwen2_5_vl")
 COUNT = 20
@@ -95,17 +93,6 @@ def command(manifest: Path, out: Path, model: Path, *more: str) -> list[str]:
         *("run", "--manifest", str(manifest), "--out", str(out), "--max-new-tokens", "4"),
         *("--batch-size", "2", *given, *more),
     ]
-
-
-def finished(out: Path) -> dict[int, str]:
-    """Rows that are written down, with their texts."""
-    if not (out / DATABASE).is_file():
-        return {}
-    try:
-        database = sqlite3.connect(f"{(out / DATABASE).as_uri()}?mode=ro", uri=True)
-        return dict(database.execute('SELECT "row", text FROM rows'))
-    except sqlite3.OperationalError:
-        return {}
 
 
 @pytest.fixture(scope="module")
@@ -177,15 +164,12 @@ def test_the_contract_tells_what_the_models_own_processor_does(model, manifest, 
 @pytest.mark.parametrize("name", THREE)
 def test_a_run_killed_twice_ends_as_one_that_was_not(ran, directory, manifest, tmp_path, name):
     whole, out = ran(name), tmp_path / "run"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["workbench.runs.running", "workbench.commands.run"])
     arguments, seen = command(manifest, out, directory(name)), {}
     for goal in (4, 12):
-        process = context.Process(target=main, args=(arguments,))
-        process.start()
+        process = forked(main, arguments)
         deadline = time.monotonic() + 120
         while len(finished(out)) < goal and time.monotonic() < deadline:
-            time.sleep(0.002)
+            time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         now = finished(out)

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 import workbench as wb
+from tests.helpers import forked
 from workbench.cli import main
 from workbench.errors import RunError
 from workbench.review import verdicts
@@ -254,16 +255,17 @@ def test_a_kernel_that_restarts_repeats_nothing(films, model, tmp_path, monkeypa
 
 def test_two_processes_write_verdicts_and_none_is_lost(tmp_path):
     """Processes of their own, since locks of one process may be shared."""
-    code = (
-        "import sys\nfrom workbench.review.verdicts import Annotations\n"
-        "notes = Annotations(sys.argv[1])\n"
-        "for n in range(25):\n"
-        "    notes.add(id=f'f{n}', finding='nodule', verdict='unclear', reviewer=sys.argv[2])\n"
-    )
     path = tmp_path / "annotations.jsonl"
-    command = [sys.executable, "-c", code, str(path)]
-    both = [subprocess.Popen([*command, who], cwd=ROOT) for who in ("AB", "CD")]
-    assert [process.wait() for process in both] == [0, 0]
+
+    def write(who: str) -> None:
+        notes = verdicts.Annotations(path)
+        for n in range(25):
+            notes.add(id=f"f{n}", finding="nodule", verdict="unclear", reviewer=who)
+
+    both = [forked(write, who) for who in ("AB", "CD")]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     found = verdicts.Annotations(path)
     assert len(found) == 50 and found.torn == 0
 

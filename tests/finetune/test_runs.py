@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -14,6 +13,8 @@ from transformers import TrainerCallback, get_scheduler
 
 import workbench as wb
 from tests.finetune.conftest import tiny_recipe
+from tests.helpers import forked, free_port
+from workbench.cli import main
 from workbench.errors import InputError, TrainingError
 from workbench.finetune import session, trainer, writing_stages
 from workbench.finetune.adapters import TENSORS
@@ -136,15 +137,22 @@ def test_accumulation_changes_nothing(tiny, tmp_path, monkeypatch):
     assert apart(runs[1].adapter, runs[2].adapter) <= 1e-5
 
 
+def one_of_two(rank: int, port: int, command: list[str]) -> None:
+    """What `torchrun --nproc-per-node 2 -m workbench` starts."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    sys.exit(main(command))
+
+
 def test_two_processes_give_what_one_gives(tiny, tiny_run, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(tiny_recipe(tiny).to_yaml())
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--standalone", "-m", "workbench", "train", str(path), "--json",
-               "--out", str(tmp_path / "run")]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["train", str(path), "--json", "--out", str(tmp_path / "run")]
+    port = free_port()
+    both = [forked(one_of_two, rank, port, command) for rank in (0, 1)]
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
     two = open_run(tmp_path / "run")
     assert two.ledger.cost["processes"] == 2
     assert two.ledger.cost["steps"] == tiny_run.ledger.cost["steps"]

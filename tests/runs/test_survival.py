@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.context
 import os
 import random
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -17,16 +14,17 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
+from tests.helpers import finished, forked
 from workbench.cli import main
 from workbench.errors import RunError
-from workbench.runs.store import DATABASE, RunStore, reading
+from workbench.runs.store import RunStore, reading
 
 KILLS = 10
 TASKS = ["report", "differential", "ask:Is there a pneumothorax?"]
 OPTIONS = {"tasks": TASKS, "max_new_tokens": 24, "batch_size": 3, "temperature": 0.7, "seed": 3}
 
 pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="needs a fork server and limits of a process"
+    sys.platform == "win32", reason="needs copies of a process, and limits of it"
 )
 
 
@@ -40,17 +38,6 @@ def command(manifest: Path, out: Path, tiny: str) -> list[str]:
     ]
 
 
-def finished(out: Path) -> dict[tuple[int, str], float]:
-    """Rows that are written down, with their seconds."""
-    if not (out / DATABASE).is_file():
-        return {}
-    try:
-        database = sqlite3.connect(f"{(out / DATABASE).as_uri()}?mode=ro", uri=True)
-        return {(r, t): s for r, t, s in database.execute('SELECT "row", task, seconds FROM rows')}
-    except sqlite3.OperationalError:
-        return {}
-
-
 @pytest.fixture(scope="module")
 def whole(films, tiny, tmp_path_factory):
     """The run that nobody disturbs."""
@@ -58,24 +45,15 @@ def whole(films, tiny, tmp_path_factory):
     return wb.run(films, model=tiny, device="cpu", out=out, **OPTIONS)
 
 
-def forked() -> multiprocessing.context.BaseContext:
-    """Processes that begin with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["workbench.runs.running", "workbench.commands.run"])
-    return context
-
-
 def test_killed_at_ten_random_instants_it_ends_the_same(films, tiny, whole, tmp_path, lab):
-    context = forked()
     arguments = command(films, tmp_path / "run", tiny)
     out, rng, seen, midway = tmp_path / "run", random.Random(7), {}, 0
     for _ in range(KILLS):
-        process = context.Process(target=main, args=(arguments,))
-        process.start()
+        process = forked(main, arguments)
         goal = len(seen) + rng.choice((0, 1, 3))
         deadline = time.monotonic() + 60
         while len(finished(out)) < min(goal, 21) and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -120,8 +98,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_keeps_what_was_finished(
 ):
     out = tmp_path / "run"
     said = tmp_path / "said"
-    process = forked().Process(target=limited, args=(kilobytes, command(films, out, tiny), said))
-    process.start()
+    process = forked(limited, kilobytes, command(films, out, tiny), said)
     process.join()
     assert process.exitcode == 1
     assert "what was finished is kept" in said.read_text()
