@@ -185,7 +185,8 @@ def test_interventions_change_nothing_or_all(traced, name):
 
 
 @pytest.mark.parametrize("name", ["llava_next", "gemma3", "qwen2_5_vl", "paligemma"])
-def test_grounding_probes_and_detectors(traced, name):
+def test_grounding_probes_and_detectors(traced, monkeypatch, name):
+    monkeypatch.setattr("workbench.generation.options.DEFAULT_NEW_TOKENS", 2)
     trace = traced(name)
     model, image = trace.model, trace.image
     grounded = wb.hallucination.ground(trace)

@@ -259,7 +259,9 @@ def recipe(base: str, **changes):
 @pytest.fixture(scope="module")
 def finished(directory, tmp_path_factory):
     out = tmp_path_factory.mktemp("family") / "run"
-    return run(recipe(directory("qwen2_5_vl"), evaluation={"explained": 1}), out=out)
+    with pytest.MonkeyPatch.context() as patch:  # random weights never end the explained report
+        patch.setattr("workbench.generation.options.DEFAULT_NEW_TOKENS", 8)
+        return run(recipe(directory("qwen2_5_vl"), evaluation={"explained": 1}), out=out)
 
 
 def test_a_run_learns_and_writes_everything(finished, case):
