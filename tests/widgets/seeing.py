@@ -78,6 +78,13 @@ def settled(page, *, calm: int = 100, frames: int = 4, limit: int = 30_000) -> N
     page.evaluate(_SETTLED, {"calm": calm, "frames": frames, "limit": limit})
 
 
+def at_each(page, screens=SCREENS):
+    """Give a page the size of one screen after another, and yield each size."""
+    for width, height in screens:
+        page.set_viewport_size({"width": width, "height": height})
+        yield width, height
+
+
 def hidden(page, *selectors: str) -> list[str]:
     """Return what is not wholly seen of the elements, at least one of each selector being there."""
     settled(page)
@@ -85,13 +92,11 @@ def hidden(page, *selectors: str) -> list[str]:
 
 
 def scrolls(page) -> bool:
-    """Return whether the page is longer or wider than the screen."""
-    settled(page)
+    """Return whether a settled page is longer or wider than the screen."""
     return page.evaluate("""() => { const page = document.documentElement;
         return page.scrollHeight > window.innerHeight || page.scrollWidth > window.innerWidth; }""")
 
 
 def box(page, selector: str) -> dict:
-    """Return the box of the first element."""
-    settled(page)
+    """Return the box of the first element of a settled page."""
     return page.locator(selector).first.bounding_box()

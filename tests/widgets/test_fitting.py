@@ -8,7 +8,7 @@ import pytest
 
 import workbench as wb
 from tests.widgets.made_explorer import made_passage, made_state, open_made
-from tests.widgets.seeing import SCREENS, box, hidden, scrolls
+from tests.widgets.seeing import SCREENS, at_each, box, hidden, scrolls, settled
 from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.radiograph import Radiograph
@@ -21,7 +21,8 @@ from workbench.widgets.reviewing import Reviewing
 LONG = "There is a left pleural effusion of moderate size with adjacent atelectasis. " * 40
 SHAPES = {"square": (96, 96), "tall": (900, 120), "wide": (120, 900)}
 MAP = (".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-below > .wbx-details")
-screens = pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: "x".join(map(str, screen)))
+#: How a page is opened, before it gets the other sizes.
+FIRST = {"width": SCREENS[0][0], "height": SCREENS[0][1]}
 
 
 def radiograph(shape: str) -> Radiograph:
@@ -29,13 +30,13 @@ def radiograph(shape: str) -> Radiograph:
     return Radiograph.from_array(grey, source=f"{shape}.png")
 
 
-def explorer(bare, screen, *, shape="square", texts=(), **options):
+def explorer(bare, *, shape="square", texts=(), **options):
     state = made_state(**options.pop("settings", {}))
     side = state["sides"][0]
     image = radiograph(shape)
     side |= {"radiograph": radiograph_of(image), "seen": model_view_of(image, image.geometry(64))}
     side["passages"] += [made_passage() | more for more in texts]
-    page = open_made(bare, state=state, width=screen[0], height=screen[1], **options)
+    page = open_made(bare, state=state, **FIRST, **options)
     page.wait_for_selector(".wbx-details")
     page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
     return page
@@ -48,52 +49,54 @@ def long_passage() -> dict:
             "text": LONG, "words": words, "sentences": [[0, 76]], "findings": []}  # fmt: skip
 
 
-@screens
 @pytest.mark.parametrize("alone", [True, False], ids=["page", "notebook"])
-def test_image_caution_caption_scale_and_words_are_seen_together(bare, screen, alone):
-    page = explorer(bare, screen, alone=alone)
+def test_image_caution_caption_scale_and_words_are_seen_together(bare, alone):
+    page = explorer(bare, alone=alone)
     page.wait_for_selector(".wbx-caution")
-    assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == []
-    assert not scrolls(page)
-    assert box(page, ".wbx-caution")["y"] < box(page, ".wbf-stage")["y"]
-    assert box(page, ".wbf-stage")["height"] > 0.38 * screen[1]
+    for screen in at_each(page):
+        assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == [], screen
+        assert not scrolls(page), screen
+        assert box(page, ".wbx-caution")["y"] < box(page, ".wbf-stage")["y"], screen
+        assert box(page, ".wbf-stage")["height"] > 0.38 * screen[1], screen
 
 
-@pytest.mark.parametrize("screen", [*SCREENS, (900, 780)], ids=lambda one: "x".join(map(str, one)))
-def test_a_second_map_leaves_the_words_in_sight(bare, screen):
-    page = explorer(bare, screen, alone=True)
+def test_a_second_map_leaves_the_words_in_sight(bare):
+    page = explorer(bare, alone=True)
     page.evaluate("window.hasty = true")
     page.select_option("label:has-text('Second map') select", "smoothgrad")
     page.wait_for_function("document.querySelectorAll('.wbx-maptitle').length === 2")
     page.wait_for_function("document.querySelectorAll('.wbx-scale').length === 2")
-    assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == []
-    assert not scrolls(page)
-    stages = [one.bounding_box() for one in page.locator(".wbf-stage").all()]
-    assert stages[0]["y"] == stages[1]["y"] and stages[0]["height"] == stages[1]["height"]
-    assert min(one["height"] for one in stages) > 0.3 * screen[1]
+    for screen in at_each(page, [*SCREENS, (900, 780)]):
+        assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == [], screen
+        assert not scrolls(page), screen
+        stages = [one.bounding_box() for one in page.locator(".wbf-stage").all()]
+        assert stages[0]["y"] == stages[1]["y"], screen
+        assert stages[0]["height"] == stages[1]["height"] > 0.3 * screen[1], screen
 
 
-@screens
 @pytest.mark.parametrize("shape", SHAPES)
-def test_images_of_any_shape_and_long_texts_fit(bare, screen, shape):
-    page = explorer(bare, screen, shape=shape, texts=[long_passage()], alone=True)
+def test_images_of_any_shape_and_long_texts_fit(bare, shape):
+    page = explorer(bare, shape=shape, texts=[long_passage()], alone=True)
     page.wait_for_selector(".wbx-passage:nth-of-type(2)", state="attached")
-    assert hidden(page, *MAP, ".wbx-ask") == []
-    assert not scrolls(page)
-    page.locator(".wbx-kind-answer .wbx-word").last.scroll_into_view_if_needed()
-    assert hidden(page, *MAP, ".wbx-ask", ".wbx-kind-answer .wbx-word:last-of-type") == []
+    last = page.locator(".wbx-kind-answer .wbx-word").last
+    for screen in at_each(page):
+        assert hidden(page, *MAP, ".wbx-ask") == [], screen
+        assert not scrolls(page), screen
+        last.scroll_into_view_if_needed()
+        seen = (*MAP, ".wbx-ask", ".wbx-kind-answer .wbx-word:last-of-type")
+        assert hidden(page, *seen) == [], screen
 
 
-@screens
-def test_a_failure_takes_room_from_the_image_only(bare, screen):
-    page = explorer(bare, screen, alone=True)
+def test_a_failure_takes_room_from_the_image_only(bare):
+    page = explorer(bare, alone=True)
     page.evaluate("""() => { const before = window.python; window.python = (content, reply) =>
         content.ask !== "map" ? before(content, reply) : reply({id: content.id, kind: "InputError",
           failure: "This method needs gradients, which the model does not give. ".repeat(6)}); }""")
     page.select_option("label:has-text('Second map') select", "relevancy")
     page.wait_for_selector(".wb-failure")
-    assert hidden(page, *MAP, ".wb-failure", ".wbx-words") == []
-    assert not scrolls(page)
+    for screen in at_each(page):
+        assert hidden(page, *MAP, ".wb-failure", ".wbx-words") == [], screen
+        assert not scrolls(page), screen
 
 
 def test_two_sides_fit_with_both_their_texts(bare):
@@ -103,12 +106,13 @@ def test_two_sides_fit_with_both_their_texts(bare):
     assert hidden(page, *MAP, ".wbx-words", ".wbx-differences summary") == []
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 480), (700, 900)])
-def test_where_there_is_no_room_the_page_scrolls(bare, width, height):
-    page = explorer(bare, (width, height), alone=True)
-    assert page.locator(".wb-fit").count() == 0
-    assert box(page, ".wbf-stage")["height"] > 150
-    page.set_viewport_size({"width": 1280, "height": 720})
+def test_where_there_is_no_room_the_page_scrolls(bare):
+    page = explorer(bare, alone=True)
+    for screen in at_each(page, [(1280, 480), (700, 900)]):
+        settled(page)
+        assert page.locator(".wb-fit").count() == 0, screen
+        assert box(page, ".wbf-stage")["height"] > 150, screen
+    page.set_viewport_size(FIRST)
     page.wait_for_selector(".wb-fit")
     page.click("button[aria-label='Large, for a projector']")
     page.wait_for_selector(".wb:not(.wb-fit)")
@@ -122,7 +126,7 @@ REFERENCES = {"short": "No pleural effusion.", "long": LONG, "missing": None}
 
 @pytest.fixture
 def reviewer(bare, tmp_path):
-    def opened(screen, *, text="short", reference="short", shape="square", alone=True):
+    def opened(text, reference, shape):
         pd.DataFrame(
             {"id": ["one", "two"], "text": TEXTS[text], "source": "made", "task": "report",
              "status": "done", "mean_logprob": [-0.1, -0.2], "tokens": 9}
@@ -135,7 +139,7 @@ def reviewer(bare, tmp_path):
         widget = Reviewer(
             Reviewing(found, reviewer="AB", notes=notes), radiographs=lambda *_: radiograph(shape)
         )
-        page = bare.live(widget, width=screen[0], height=screen[1], alone=alone)
+        page = bare.live(widget, **FIRST, alone=True)
         page.wait_for_selector(".rev-finding")
         page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
         return page
@@ -143,39 +147,42 @@ def reviewer(bare, tmp_path):
     return opened
 
 
-@screens
 @pytest.mark.parametrize(
     ("text", "reference", "shape"),
     [("short", "short", "square"), ("long", "long", "tall"), ("short", "missing", "wide")],
 )
-def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text, reference, shape):
-    page = reviewer(screen, text=text, reference=reference, shape=shape)
+def test_image_its_tools_and_both_texts_are_seen_together(reviewer, text, reference, shape):
+    page = reviewer(text, reference, shape)
     wanted = (".wbf-stage", ".desk-imagetools button", ".rev-pane", ".desk-verdict", ".rev-comment")
-    assert hidden(page, *wanted, ".rev-why", ".rev-list") == []
-    assert not scrolls(page)
-    model, known = (one.bounding_box() for one in page.locator(".rev-pane").all())
-    assert model["y"] == known["y"]
-    assert model["x"] + model["width"] <= known["x"]
-    assert box(page, ".wbf-stage")["height"] > 0.3 * screen[1]
+    for screen in at_each(page):
+        assert hidden(page, *wanted, ".rev-why", ".rev-list") == [], screen
+        assert not scrolls(page), screen
+        model, known = (one.bounding_box() for one in page.locator(".rev-pane").all())
+        assert model["y"] == known["y"], screen
+        assert model["x"] + model["width"] <= known["x"], screen
+        assert box(page, ".wbf-stage")["height"] > 0.3 * screen[1], screen
     page.keyboard.press("e")
     page.wait_for_selector(".rev-report:focus")
-    page.locator(".rev-report").scroll_into_view_if_needed()
-    assert hidden(page, ".rev-report", ".desk-verdict", ".desk-imagetools button") == []
+    for screen in at_each(page):
+        settled(page)
+        page.locator(".rev-report").scroll_into_view_if_needed()
+        seen = (".rev-report", ".desk-verdict", ".desk-imagetools button")
+        assert hidden(page, *seen) == [], screen
 
 
-@screens
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("shape", ["square", "tall"])
-def test_image_report_and_grades_are_seen_together(bare, tmp_path, screen, text, shape):
+def test_image_report_and_grades_are_seen_together(bare, tmp_path, text, shape):
     pairs = pd.DataFrame({"id": ["a", "b"], "model": TEXTS[text], "reference": TEXTS[text]})
     study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
     widget = StudyApp(study, reader="AB", images=lambda *_: radiograph(shape))
     if text == "long":
         widget.session.instructions = "Grade as if you had to sign it. " * 30
-    page = bare.live(widget, width=screen[0], height=screen[1], alone=True)
+    page = bare.live(widget, **FIRST, alone=True)
     page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
     page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
     wanted = (".wbf-stage", ".desk-imagetools button", ".read-head", ".desk-verdict", ".read-note")
-    assert hidden(page, *wanted, ".wb-news") == []
-    assert not scrolls(page)
-    assert box(page, ".wbf-stage")["height"] > 0.35 * screen[1]
+    for screen in at_each(page):
+        assert hidden(page, *wanted, ".wb-news") == [], screen
+        assert not scrolls(page), screen
+        assert box(page, ".wbf-stage")["height"] > 0.35 * screen[1], screen
