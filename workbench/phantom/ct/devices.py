@@ -30,6 +30,11 @@ class Wire:
     inner: float
     strength: float
 
+    @property
+    def width(self) -> float:
+        """What is seen of it as one line, mm: a wire, or the wall of a tube."""
+        return self.radius - self.inner if self.inner > 1 else 2 * self.radius
+
 
 @cache
 def centres(volume: Volume, *numbers: int) -> np.ndarray:

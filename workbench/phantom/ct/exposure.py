@@ -9,9 +9,14 @@ the chest without lesions: a lesion changes the image where its rays are, and no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+
+
+#: Between the widths of structures that are shown differently, mm.
+WIDTHS = (30.0, 6.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,24 @@ class Exposure:
     gamma: float = 1.3
     top: float = 0.9
 
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """How strongly structures are shown, from wide to fine; `WIDTHS` lie between them."""
+        return self.slow, self.middle, self.fine, self.sharp
+
+    def gain(self, width: float) -> float:
+        """Return how strongly a structure of some mm is shown."""
+        return self.gains[sum(width < limit for limit in WIDTHS)]
+
 
 def expose(
-    base: np.ndarray, added: np.ndarray, exposure: Exposure, pixel: float, rng: np.random.Generator
+    base: np.ndarray,
+    added: np.ndarray,
+    exposure: Exposure,
+    pixel: float,
+    rng: np.random.Generator,
+    *,
+    gain: np.ndarray | float,
 ) -> np.ndarray:
     """Return grey levels (size, size) float32 in [0, 1], bright where much attenuates.
 
@@ -52,6 +72,7 @@ def expose(
         added: what lesions add, of the same shape.
         pixel: edge of a pixel, mm.
         rng: of the noise.
+        gain: how strongly the processing shows what lesions add; (size, size) or one for all.
     """
 
     def blur(image: np.ndarray, mm: float) -> np.ndarray:
@@ -64,13 +85,11 @@ def expose(
     counts = quanta * (exposure.dose * (pixel / 0.7) ** 2)
     noise = rng.standard_normal(base.shape).astype(np.float32) / np.sqrt(np.maximum(counts, 1))
     lesion = -np.log(quanta) - clear
-    widths = (30.0, 6.0, 1.5)
-    gains = (exposure.slow, exposure.middle, exposure.fine, exposure.sharp)
-    shown = gains[-1] * clear
-    for width, gain, finer in zip(widths, gains, gains[1:], strict=False):
-        shown += (gain - finer) * blur(clear, width)
+    shown = exposure.sharp * clear
+    for width, (wide, finer) in zip(WIDTHS, pairwise(exposure.gains), strict=True):
+        shown += (wide - finer) * blur(clear, width)
     black, dense = np.quantile(shown, (0.005, 0.9))
-    shown += exposure.middle * lesion + exposure.fine * blur(noise, exposure.blur)
+    shown += gain * lesion + exposure.fine * blur(noise, exposure.blur)
     half, white = (share * (dense - black) for share in (exposure.half, exposure.white))
     level = (1 - np.exp(-(shown - black) / half)) / (1 - np.exp(-white / half))
     return np.float32(exposure.top) * np.clip(level, 0, 1).astype(np.float32) ** exposure.gamma

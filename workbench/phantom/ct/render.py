@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
@@ -150,22 +151,37 @@ class _Room:
     def lesion(self, lesion: Lesion) -> np.ndarray:
         """Return the attenuation that a finding adds, (size, size)."""
         if lesion.finding == findings.DEVICE:
-            return self._device(lesion)
+            return sum(path for path, _ in self.wires(lesion))
         if lesion.finding == findings.CARDIOMEGALY:
             return np.zeros((self.size, self.size), np.float32)
         rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
         site = Site(self.volume, rng, bone=self.bone, supine=self.scene.view == "AP")
         return larger(added_by(lesion, site, self.where, self.beam, self.fine), self.size)
 
-    def _device(self, lesion: Lesion) -> np.ndarray:
+    def wires(self, device: Lesion) -> Iterator[tuple[np.ndarray, float]]:
+        """Yield what each wire of a device attenuates, (size, size), and its width in mm."""
+
         def seen(points: np.ndarray) -> np.ndarray:
             at = self.shape.to_chest(points, self.volume)
             return cast(at, self.volume, self.beam, self.size)
 
         rng = np.random.default_rng([self.scene.seed, 9])
-        wires = KINDS[str(lesion.kind)](self.volume, lesion.side, rng)
         pixel = self.beam.pixel(self.size) / self.beam.magnification(self.volume)
-        return np.sum([path_of(wire, seen, self.size, pixel) for wire in wires], 0)
+        for wire in KINDS[str(device.kind)](self.volume, device.side, rng):
+            yield path_of(wire, seen, self.size, pixel), wire.width
+
+    def gain(self, device: Lesion | None, added: np.ndarray) -> np.ndarray:
+        """Return how strongly what lesions add is shown, (size, size): fine wires as fine lines.
+
+        Other lesions are shown as structures of 6 to 30 mm. Where they overlap with a wire, each
+        counts by what it attenuates.
+        """
+        exposure = self.scene.anatomy["exposure"]
+        gain = np.full_like(added, exposure.middle)
+        for path, width in self.wires(device) if device is not None else ():
+            share = np.divide(path, added, out=np.zeros_like(path), where=added > 0).clip(0, 1)
+            gain += share * (max(exposure.gain(width), exposure.middle) - exposure.middle)
+        return gain
 
     def anatomy(self) -> dict[str, np.ndarray]:
         """Return where heart and lungs are, boolean (size, size)."""
@@ -195,7 +211,8 @@ def render(scene: Scene, size: int) -> Drawn:
     paths = {name: room.lesion(lesion) for name, lesion in by_name.items()}
     added = sum(paths.values(), np.zeros((size, size), np.float32))
     rng = np.random.default_rng([scene.seed, 4])
-    pixels = expose(base, added, scene.anatomy["exposure"], room.beam.pixel(size), rng)
+    exposure, gain = scene.anatomy["exposure"], room.gain(by_name.get(findings.DEVICE), added)
+    pixels = expose(base, added, exposure, room.beam.pixel(size), rng, gain=gain)
     pixels = np.maximum(pixels, lead_marker("L", size) * 0.96)
     masks = {name: _whole(np.abs(path) >= VISIBLE) for name, path in paths.items()}
     if findings.CARDIOMEGALY in masks:
