@@ -116,7 +116,7 @@ class MiniRecipe:
     ct_first_seed: int = 80_000
     ct_count: int = 6_000
     ct_drawn: int = 4_000
-    ct_images: int = 21_600
+    ct_images: int = 28_800
     ct_lr: float = 0.5e-3
     ct_muon_lr: float = 2.5e-3
     polish_ct_images: int = 8_000
