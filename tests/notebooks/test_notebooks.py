@@ -27,7 +27,7 @@ SMALLER = {
     "03": {"SIDE_SEEDS": [1, 2, 3]},
     "04": {"OTHER_SEEDS": [1, 2]},
     "05": {
-        "CASES": [["pneumothorax", 4], ["pleural effusion", 7]],
+        "CASES": [["pneumothorax", 4, "ct"], ["pleural effusion", 7, "internal"]],
         "TABLE_CASES": 4,
         "MANIFEST_CASES": 4,
     },
