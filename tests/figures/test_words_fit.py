@@ -15,6 +15,7 @@ from workbench.figures.estimates import plot_bars
 from workbench.figures.maps import draw_map, draw_small_multiples
 from workbench.figures.style import lines_within, text_inches
 from workbench.findings import PHANTOM_FINDINGS
+from workbench.finetune.planner import GB, PARTS, STRATEGIES, MemoryNeed, MemoryPlan
 from workbench.hallucination.detectors import DETECTORS
 
 LONG = "Whether a very long statement about WIDE MODELS (and what they are used for) still fits. "
@@ -74,6 +75,17 @@ def with_map(**more) -> Figure:
     return case(values=PIXELS, values_title=LONG, values_details=LONG, **more)
 
 
+def plan() -> Figure:
+    """Every strategy, each as large as the largest of the published model: 128 GB."""
+    sizes = {"parameters": 7 * 10**9, "learning": 7 * 10**9, "context": 0.75 * GB}
+    needs = [
+        MemoryNeed(name, checkpointing, **dict.fromkeys(PARTS, 20 * GB), **sizes)
+        for name in STRATEGIES
+        for checkpointing in (False, True)
+    ]
+    return MemoryPlan("ECOFRI/CXR-LLAVA-v2", tuple(needs)).plot().figure
+
+
 FIGURES = {
     "case": case,
     "case, few words": lambda: case(text="", title="", footer=""),
@@ -96,7 +108,7 @@ FIGURES = {
         ["pleural effusion", "nodule"], np.ones(2), None, title=max(DETECTORS, key=len),
         xlabel="greater is more suspect",
     ).figure,
-    "plan": lambda: wb.finetune.plan().plot().figure,
+    "plan": plan,
     "phantom, as the model sees it": lambda: wb.phantom(seed=7).image.show(),
 }  # fmt: skip
 
