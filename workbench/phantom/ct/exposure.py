@@ -14,7 +14,6 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-
 #: Between the widths of structures that are shown differently, mm.
 WIDTHS = (30.0, 6.0, 1.5)
 
