@@ -84,6 +84,11 @@ def read_json(path: Path) -> Any:
     return value
 
 
+def write_json(path: Path, value: object) -> None:
+    """Write plain values; what JSON has no form for is written as its text."""
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 

@@ -42,7 +42,7 @@ from workbench.model.load import load_checkpoint
 from workbench.model.placement import Placement
 from workbench.model.plan import Plan, make_plan
 from workbench.model.prompt import Message, Prompts
-from workbench.model.sizes import Shape, without_storage
+from workbench.model.sizes import Shape, empty_model
 from workbench.model.source import is_endpoint, names_of, resolve_source
 from workbench.radiograph import InputWarning
 from workbench.radiograph.contract import domain_warning
@@ -349,7 +349,7 @@ class ChestXrayModel(Reader):
         new_tokens: int = 128,
     ) -> Plan:
         """Predict memory and time of tasks on this machine; see `workbench.plan`."""
-        shape = Shape.of(without_storage(self.network), self.card.image_tokens)
+        shape = Shape.of(empty_model(self.network.config), self.card.image_tokens)
         placed = Placement(**cast(Any, self.origin[1]))
         asked = Asked.of(batch_size, new_tokens)
         return make_plan(shape, placed, name=self.card.name, tasks=tasks, asked=asked)

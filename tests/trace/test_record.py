@@ -7,10 +7,11 @@ import pytest
 
 from tests.helpers import logprob
 from workbench.errors import InputError, OptionError
+from workbench.model import costs
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.phantom import phantom
 from workbench.radiograph import InputContract, Radiograph
-from workbench.trace import AttentionRows, Trace, record, record_trace
+from workbench.trace import AttentionRows, Trace, record_trace
 
 WRITERS = {
     "report": lambda m, i: m.report(i, max_new_tokens=64),
@@ -162,7 +163,7 @@ def test_heads_are_averaged_where_all_would_be_too_large(lab, monkeypatch):
     vision = run.trace.vision.values.nbytes
     assert each > vision
     for limit, means in ((each, (False, False)), (each - 1, (True, False)), (0, (True, True))):
-        monkeypatch.setattr(record, "AUTO_BYTES", limit)
+        monkeypatch.setattr(costs, "AUTO_BYTES", limit)
         trace = run.model.trace(run.image, run.report)
         assert (trace.language.mean_heads, trace.vision.mean_heads) == means
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from workbench.backends.vlm_reader import describe_vlm, is_vlm
+from workbench.backends.vlm_reader import is_vlm, open_empty
 from workbench.model.card import config_of
 from workbench.model.costs import Asked
 from workbench.model.placement import find_hardware, place
@@ -54,8 +54,7 @@ def plan(
         path = os.path.dirname(os.path.abspath(path))
     found = find_local(path)
     if found is not None and is_vlm(found.directory):
-        vlm, _, card = describe_vlm(found, hashed=False)
-        shape = Shape.of(vlm.network, card.image_tokens)
+        _, shape = open_empty(found.directory)
     else:
         config = config_of(path, found)
         shape = Shape.of(empty_model(config), config.image_tokens)

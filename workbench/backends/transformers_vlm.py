@@ -34,6 +34,7 @@ from workbench.errors import CheckpointError
 from workbench.generation.engine import pixels_sha256
 from workbench.model.placement import device_of
 from workbench.model.prompt import IMAGE_MARK, Message
+from workbench.model.sizes import ANY_SIDE
 from workbench.radiograph.fit import box_geometry
 from workbench.reports.boxes import Processed
 
@@ -142,6 +143,11 @@ class Vlm:
         made = self.process(picture_of(pixels), text)
         self._keep(pixels, made)
         return text, tuple(made["input_ids"][0].tolist())
+
+    def tokens_of(self, side: int = ANY_SIDE) -> int:
+        """Return how many tokens a square image of a side takes."""
+        _, ids = self.prepare(torch.zeros(1, 1, side, side), SHORTEST)
+        return ids.count(self.image_id)
 
     def inputs(self, pixels: Pixels) -> Inputs:
         """Return what the network gets for an image."""

@@ -17,28 +17,25 @@ from workbench.backends.checks import check, need_all
 from workbench.backends.families import TESTED, WITHOUT_ATTENTION
 from workbench.backends.placing import View
 from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader, Sizes
-from workbench.backends.transformers_vlm import SHORTEST, Vlm
+from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_engine import VlmEngine, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
 from workbench.generation.options import ContextBudget, end_ids
 from workbench.generation.result import ModelIdentity
-from workbench.model.card import CARD_FILE, ModelCard
+from workbench.model.card import CARD_FILE, ModelCard, describe
 from workbench.model.licence import say_once
 from workbench.model.load import quantisation_config, quiet_loading
 from workbench.model.parts import projector_of
 from workbench.model.placement import INT8, Placement, find_hardware, place
 from workbench.model.prompt import Message
-from workbench.model.sizes import PartSizes, cache_numbers, measure
-from workbench.model.source import CheckpointSource, terms_for
+from workbench.model.sizes import Shape, empty_model, image_side
+from workbench.model.source import CheckpointSource
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
 from workbench.reports.boxes import Processed
 
 logger = logging.getLogger(__name__)
-
-#: Side of the square that stands for models that take any size, pixels.
-_SIDE = 512
 
 
 class VlmReader(Vlm, Reader):
@@ -141,9 +138,9 @@ def load_vlm(
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
     if "auto_map" in read_object(found.directory / "config.json"):
         logger.warning("%s names code of its own, which is not run", found.name)
-    empty, sizes, card = describe_vlm(found)
+    empty, shape = open_empty(found.directory)
     config = empty.network.config
-    placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
+    placement = place(shape.sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     with quiet_loading(find_weights(found.directory)):
         opened: Any = AutoModelForImageTextToText.from_pretrained(
@@ -161,10 +158,11 @@ def load_vlm(
             f"{missing[0]}; copy the whole checkpoint"
         )
     network.eval().requires_grad_(False)
+    card = replace(_card(found, empty, shape), placement=placement.stated)
     say_once(found.name, card.notice, card.licence)
     if verify and config.model_type not in TESTED:
         need_all(check(Vlm(network, empty.own_processor)))
-    return network, empty.own_processor, replace(card, placement=placement.stated), placement
+    return network, empty.own_processor, card, placement
 
 
 def card_of_vlm(found: CheckpointSource) -> ModelCard:
@@ -173,27 +171,20 @@ def card_of_vlm(found: CheckpointSource) -> ModelCard:
     Raises:
         CheckpointError: see `load_vlm`.
     """
-    return describe_vlm(found)[2]
+    return _card(found, *open_empty(found.directory))
 
 
-def describe_vlm(
-    found: CheckpointSource, *, hashed: bool = True
-) -> tuple[Vlm, PartSizes, ModelCard]:
-    """Open a checkpoint without its weights, of which only the hashes are read if `hashed`.
+def open_empty(directory: Path) -> tuple[Vlm, Shape]:
+    """Open a checkpoint without its weights, and return its sizes.
 
     Raises:
         CheckpointError: see `load_vlm`.
     """
-    config = AutoConfig.from_pretrained(
-        found.directory, local_files_only=True, trust_remote_code=False
-    )
-    with torch.device("meta"):
-        network = AutoModelForImageTextToText.from_config(config)
-    sizes = measure(network)
-    sha256s = hash_weights(find_weights(found.directory)) if hashed else {}
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    network = empty_model(config)
     try:
-        vlm = Vlm(network, load_processor(found.directory))
-        return vlm, sizes, _card(found, vlm, sizes, sha256s)
+        vlm = Vlm(network, load_processor(directory))
+        return vlm, Shape.of(network, vlm.tokens_of(image_side(config)))
     except WorkbenchError:
         raise
     except Exception as error:  # of the processor, which may raise anything
@@ -203,23 +194,9 @@ def describe_vlm(
         ) from error
 
 
-def _card(
-    found: CheckpointSource, vlm: Vlm, sizes: PartSizes, sha256s: dict[str, str]
-) -> ModelCard:
-    config = vlm.network.config
-    text, seen = config.get_text_config(), config.vision_config
-    facts = read_object(found.directory / CARD_FILE)
-    terms = terms_for(found, facts)
-    # some families give both sides of a square
-    side = int(np.ravel(getattr(seen, "image_size", None) or _SIDE)[0])
-    tokens = vlm.prepare(torch.zeros(1, 1, side, side), SHORTEST)[1].count(vlm.image_id)
-    context = int(text.max_position_embeddings)
-    return ModelCard(
-        name=str(facts.get("name", found.name)), revision=found.revision, sha256s=sha256s,
-        licence=terms.licence, notice=terms.notice, domain=terms.domain,
-        parameters=sizes.parts(), memory=sizes.memory(),
-        context_length=context, image_tokens=tokens, text_tokens=context - tokens,
-        image_size=side, patch_size=int(np.ravel(seen.patch_size)[0]),
-        cache_bytes=2 * cache_numbers(text),
-        template=template_name(vlm.own_processor), facts=facts,
+def _card(found: CheckpointSource, vlm: Vlm, shape: Shape) -> ModelCard:
+    return describe(
+        shape, found, facts=read_object(found.directory / CARD_FILE),
+        sha256s=hash_weights(find_weights(found.directory)),
+        template=template_name(vlm.own_processor),
     )  # fmt: skip

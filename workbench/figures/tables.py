@@ -79,6 +79,13 @@ def frame_table(frame: pd.DataFrame, *, digits: int = 3, limit: int | None = Non
     return made + (f"<p>... and {left:,} more rows</p>" if left else "")
 
 
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as Markdown, a line for each row."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([" ".join(str(cell).replace("|", "\\|").split()) for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
 def bullets(lines: Iterable[str]) -> str:
     """Return texts, escaped here, as a list; nothing where there is none."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)

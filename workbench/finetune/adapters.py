@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,11 +28,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from workbench._store import file_sha256, whole_file
+from workbench._store import file_sha256, whole_file, write_json
 from workbench._version import __version__
 from workbench.backends.levels import READER, needs
 from workbench.errors import CheckpointError, check_one_of
 from workbench.figures.numbers import number_text
+from workbench.figures.tables import markdown_table
 from workbench.finetune import parts
 from workbench.finetune.recipe import NOTE, TuningRecipe
 from workbench.interface import ChestXrayModel, CxrLlavaModel, load_model
@@ -89,7 +90,7 @@ def save_adapter(
         "workbench": __version__,
         "facts": dict(facts or {}),
     }
-    (folder / NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
+    write_json(folder / NOTE, note)
     _write_card(folder / "README.md", note)
     return folder
 
@@ -224,7 +225,7 @@ def _save_network(
         beside = path.suffix in (".json", ".jinja", ".model", ".txt")
         if beside and not path.name.endswith(".index.json") and not (out / path.name).exists():
             shutil.copyfile(path, out / path.name)
-    (out / CARD_FILE).write_text(json.dumps(facts, indent=1, default=str) + "\n", "utf-8")
+    write_json(out / CARD_FILE, facts)
 
 
 def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) -> None:
@@ -244,22 +245,17 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
         f"> **{note['notice']}**",
         f"{'A checkpoint merged from' if merged else 'An adapter on'} `{base['name']}`{revision}. "
         f"Licence: {note['licence']}. Not for clinical use.",
-        _table(["weights of the base", "SHA-256"], hashes),
-        _table(["part", "learned"], [[part, how[tuning[part]]] for part in PARTS]),
+        markdown_table(["weights of the base", "SHA-256"], hashes),
+        markdown_table(["part", "learned"], [[part, how[tuning[part]]] for part in PARTS]),
     ]
     if facts.get("data"):
         pieces += ["## Data", _list(f"{key}: {value}" for key, value in facts["data"].items())]
     if scores:
         head = ["what", "n", "before", "after", "change (95 %)"]
-        pieces += ["## Before and after", _table(head, scores)]
+        pieces += ["## Before and after", markdown_table(head, scores)]
     if facts.get("notes"):
         pieces += ["## To know", _list(facts["notes"])]
     path.write_text("\n\n".join(pieces) + "\n", encoding="utf-8")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    cells = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
 
 
 def _list(texts: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 
 from workbench._repr import result
+from workbench._store import parse_json, write_json
 from workbench.errors import InputError
 from workbench.figures.numbers import Estimate, number_text
 from workbench.figures.tables import bullets, frame_table
@@ -218,7 +218,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
             f"{folder} has no finished run (no {LEDGER_FILE}); finish it with resume=True "
             "(--resume), or give another folder"
         )
-    evidence = json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8"))
+    evidence = parse_json((folder / EVIDENCE_FILE).read_bytes())
     ledger = Ledger.load(folder / LEDGER_FILE)
     return Run(folder, read_recipe(folder / RECIPE_FILE), ledger, evidence)
 
@@ -231,8 +231,3 @@ def last_checkpoint(folder: Path) -> Path | None:
         if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
     ]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write plain values."""
-    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

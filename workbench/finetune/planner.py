@@ -22,32 +22,26 @@ Sources: those of `workbench.model.costs`. What else a model takes is said by `w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import torch
 from matplotlib.axes import Axes
-from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench._repr import result
-from workbench.backends.transformers_vlm import Vlm
-from workbench.backends.vlm_processor import load_processor
-from workbench.backends.vlm_reader import is_vlm
-from workbench.errors import OptionError, TrainingError
+from workbench.backends.vlm_reader import is_vlm, open_empty
+from workbench.errors import TrainingError, check_one_of
 from workbench.figures.tables import frame_table
 from workbench.figures.training import plot_memory
 from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.costs import CONTEXT, text_graph
-from workbench.model.prompt import report_messages
-from workbench.model.sizes import BYTES, empty_model, full_size_config, tower
+from workbench.model.costs import CONTEXT, RUNTIME, text_graph
+from workbench.model.sizes import BYTES, empty_model, full_size_config, linear_layers, tower
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +51,6 @@ GPUS = (16, 24, 40, 80)
 FRAGMENTS = 0.06
 #: Tokens of prompt and answer beside the image.
 TEXT_TOKENS = 384
-#: Side of the image that is counted for models that take any size, pixels.
-_SIDE = 512
 PARTS = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
 
 STRATEGIES = {
@@ -186,14 +178,14 @@ def plan(
     ['strategy', 'checkpointing']
     """
     config = full_size_config() if config is None else config
-    if odd := [one for one in strategies or () if one not in STRATEGIES]:
-        raise OptionError(f"no strategy {odd[0]!r}; expected some of {', '.join(STRATEGIES)}")
+    for one in strategies or ():
+        check_one_of("strategy", one, STRATEGIES)
     chosen = {} if tuning is None else {"this recipe": tuning}
     chosen |= {one: STRATEGIES[one] for one in (STRATEGIES if strategies is None else strategies)}
     needs = []
     for title, how in chosen.items():
         with suppress(*([TrainingError] if strategies is None and how is not tuning else [])):
-            network = prepare(_empty(config), how)
+            network = prepare(empty_model(config), how)
             needs += [
                 need(
                     config, how, strategy=title, checkpointing=checkpointing, network=network,
@@ -211,10 +203,8 @@ def sizes_of(directory: Path) -> tuple[PreTrainedConfig, int]:
     """
     if not is_vlm(directory):
         return read_config(directory), 0
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    vlm = Vlm(_empty(config), load_processor(directory))
-    ids = vlm.prepare(torch.zeros(1, 1, _SIDE, _SIDE), report_messages())[1]
-    return config, ids.count(vlm.image_id)
+    vlm, _ = open_empty(directory)
+    return vlm.network.config, vlm.tokens_of()
 
 
 def need(
@@ -226,23 +216,20 @@ def need(
     keep: bool = False,
     image_tokens: int = 0,
     text_tokens: int = TEXT_TOKENS,
-    dtype: str = "bfloat16",
-    context: float = CONTEXT,
+    cpu: bool = False,
     network: PreTrainedModel | None = None,
 ) -> MemoryNeed:
     """Predict one strategy, as `plan` does, by the formulas of the module.
 
-    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations. `network` is one
+    Frozen weights and activations are float32 on a CPU, bfloat16 on a GPU. `network` is one
     prepared for this recipe already. `TrainingError` where the model cannot be trained so.
     """
-    ours = config if isinstance(config, CxrLlavaConfig) else None
-    model = prepare(_empty(config), tuning) if network is None else network
-    decoder = cast(nn.Module, model.get_decoder())
-    linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
-    small = {id(one.weight) for one in linear} if tuning.quantize else set()
+    model = prepare(empty_model(config), tuning) if network is None else network
+    small = {id(one.weight) for one in linear_layers(model)} if tuning.quantize else set()
     learning = sum(p.numel() for _, p in trainable(model))
-    size, text = BYTES[dtype], config.get_text_config()
-    image_tokens = image_tokens if ours is None else ours.image_tokens
+    size, text = BYTES["float32" if cpu else "bfloat16"], config.get_text_config()
+    if isinstance(config, CxrLlavaConfig):
+        image_tokens = config.image_tokens
     _, width, _, layers, _ = tower(config, image_tokens)
     kept = [(p.numel(), BYTES["4bit"] if id(p) in small else size) for _, p in frozen(model)]
     tokens = image_tokens + text_tokens
@@ -258,13 +245,5 @@ def need(
         activations=tokens * text_graph(text, size, lora=size, checkpointing=checkpointing),
         logits=text_tokens * text.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (layers if tuning.vision != "frozen" else 1),
-        context=context,
+        context=RUNTIME if cpu else CONTEXT,
     )
-
-
-def _empty(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the network of a configuration without storage."""
-    if isinstance(config, CxrLlavaConfig):
-        return empty_model(config)
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(copy.deepcopy(config))

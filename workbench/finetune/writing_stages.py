@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from workbench._store import read_json, whole_file
+from workbench._store import read_json, whole_file, write_json
 from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_processor import render
 from workbench.cases import Case
@@ -29,7 +29,7 @@ from workbench.findings import PRESENT
 from workbench.finetune.cases import CaseSet
 from workbench.finetune.datasets import FeatureCache, Images, TurnRows
 from workbench.finetune.encoding import Example, Student, encode_turns, example_of, pack_groups
-from workbench.finetune.ledger import SkillChange, write_json
+from workbench.finetune.ledger import SkillChange
 from workbench.finetune.measuring import f1_changes, macro_f1, scored_findings, write_reports
 from workbench.finetune.parts import prepare
 from workbench.finetune.planner import need
@@ -38,7 +38,6 @@ from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, Turn, instruction_set, own_turns
 from workbench.interface import ChestXrayModel, CxrLlavaModel, TransformersModel
-from workbench.model.costs import CONTEXT
 from workbench.model.placement import on_cpu
 from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID, Message
 
@@ -323,11 +322,10 @@ class WritingStage(Stage):
     def predicted_memory(self) -> float:
         """Return what the planner says of the longest row."""
         recipe, network = self.recipe, self.model.network
-        cpu = on_cpu(network.device)
         wanted = need(
             network.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
             keep=recipe.training.keep > 0, text_tokens=max(self.rows.lengths),
-            dtype="float32" if cpu else "bfloat16", context=0.35e9 if cpu else CONTEXT,
+            cpu=on_cpu(network.device),
         )  # fmt: skip
         return wanted.total(recipe.training.micro_batch)
 

@@ -25,7 +25,7 @@ from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
 from workbench.model.prompt import TEMPLATE_VERSION
-from workbench.model.sizes import cache_numbers, empty_model, full_size_config, measure
+from workbench.model.sizes import Shape, empty_model, full_size_config
 from workbench.model.source import (
     PUBLISHED_ID,
     PUBLISHED_REVISION,
@@ -140,15 +140,13 @@ def card(source: str | os.PathLike = "mini", *, hashes: bool = True) -> ModelCar
         )
     found = find_local(source)
     config = config_of(source, found)
+    shape = Shape.of(empty_model(config), config.image_tokens)
     if found is None:
         found = CheckpointSource(PUBLISHED_ID, "hub", Path(), PUBLISHED_REVISION)
-        return describe(config, found, facts={}, on_this_machine=False)
-    return describe(
-        config,
-        found,
-        facts=read_object(found.directory / CARD_FILE),
-        sha256s=hash_weights(find_weights(found.directory)) if hashes else {},
-    )
+        return describe(shape, found, facts={}, on_this_machine=False)
+    facts = read_object(found.directory / CARD_FILE)
+    sha256s = hash_weights(find_weights(found.directory)) if hashes else {}
+    return describe(shape, found, facts=facts, sha256s=sha256s)
 
 
 def config_of(source: str | os.PathLike, found: CheckpointSource | None) -> CxrLlavaConfig:
@@ -167,29 +165,31 @@ def config_of(source: str | os.PathLike, found: CheckpointSource | None) -> CxrL
 
 
 def describe(
-    config: CxrLlavaConfig,
+    shape: Shape,
     source: CheckpointSource,
     *,
     facts: Mapping[str, Any],
     sha256s: Mapping[str, str] | None = None,
+    template: str = TEMPLATE_VERSION,
     on_this_machine: bool = True,
     placement: str = "",
 ) -> ModelCard:
-    """Make a card from a configuration, where it comes from, and its model_card.json."""
-    sizes = measure(empty_model(config))
+    """Make a card from the sizes of a model, where it comes from, and its model_card.json."""
+    context = int(shape.text.max_position_embeddings)
     return ModelCard(
         name=source.name if source.kind == "hub" else str(facts.get("name", source.name)),
         revision=source.revision,
         sha256s=dict(sha256s or {}),
         **asdict(terms_for(source, facts)),
-        parameters=sizes.parts(),
-        memory=sizes.memory(),
-        context_length=config.context_length,
-        image_tokens=config.image_tokens,
-        text_tokens=config.context_length - config.image_tokens,
-        image_size=config.vision.image_size,
-        patch_size=config.vision.patch_size,
-        cache_bytes=2 * cache_numbers(config.llama),
+        parameters=shape.sizes.parts(),
+        memory=shape.sizes.memory(),
+        context_length=context,
+        image_tokens=shape.image_tokens,
+        text_tokens=context - shape.image_tokens,
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        cache_bytes=2 * shape.cache,
+        template=template,
         on_this_machine=on_this_machine,
         facts=dict(facts),
         placement=placement,

@@ -94,6 +94,11 @@ class Asked:
         return cls(batch=batch_size, new=new_tokens)
 
 
+def keeps_each(heads: str, count: int, mean: float) -> bool:
+    """Tell whether a trace keeps all of `count` heads, whose mean takes so many bytes."""
+    return heads == "each" or (heads == "auto" and count * mean <= AUTO_BYTES)
+
+
 def text_graph(
     text: PreTrainedConfig, number: float, *, lora: float = 0.0, checkpointing: bool = False
 ) -> float:
@@ -161,16 +166,15 @@ class Counts:
         text = self.shape.text
         return self.length * text_graph(text, self.number, lora=lora, checkpointing=saved)
 
-    def kept_rows(self) -> tuple[float, float]:
+    def kept_rows(self) -> tuple[float, ...]:
         """Return the bytes that a trace keeps of the language model's rows and of the tower's."""
         tokens, _, _, layers, heads = self.shape.seen
         text = 4.0 * self.shape.layers * self.asked.new * self.length
         seen = 4.0 * layers * tokens**2 * self.shape.patchwise
-        return self._of_heads(text, self.shape.heads), self._of_heads(seen, heads)
-
-    def _of_heads(self, mean: float, heads: int) -> float:
-        each = self.asked.heads == "auto" and mean * heads <= AUTO_BYTES
-        return mean * heads if each else mean
+        return tuple(
+            mean * count if keeps_each(self.asked.heads, count, mean) else mean
+            for mean, count in ((text, self.shape.heads), (seen, heads))
+        )
 
     def _report(self) -> Cost:
         return self._batch(1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def load_as_int8(
         raise DeviceError(
             "this build of torch has no int8 products for this processor; load without quantize"
         )
-    model = empty_model(config)
+    model = cast(CxrLlavaForConditionalGeneration, empty_model(config))
     model.llama.rotary_emb = Float32RotaryEmbedding(config.llama)  # computed, in no file
     inner = model.llama.named_modules(prefix="llama")
     layers = [name for name, module in inner if isinstance(module, nn.Linear)]

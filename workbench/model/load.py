@@ -31,7 +31,7 @@ from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import DTYPES, INT8, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import BOS, EOS
-from workbench.model.sizes import UNQUANTISED, empty_model, measure
+from workbench.model.sizes import UNQUANTISED, Shape, empty_model
 from workbench.model.source import resolve_source
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.model.weights import (
@@ -95,13 +95,13 @@ def load_checkpoint(
     _check(config, weights)
     tokenizer = CxrTokenizer.from_directory(found.directory, embedded=config.llama.vocab_size)
     _check_marks(tokenizer)
-    sizes = measure(empty_model(config))
-    placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
+    shape = Shape.of(empty_model(config), config.image_tokens)
+    placement = place(shape.sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     facts = read_object(found.directory / CARD_FILE)
     promised = facts.get("sha256")
     sha256s = verify_weights(weights, promised if isinstance(promised, dict) else {})
     model = _load_model(found.directory, config, weights, placement)
-    card = describe(config, found, facts=facts, sha256s=sha256s, placement=placement.stated)
+    card = describe(shape, found, facts=facts, sha256s=sha256s, placement=placement.stated)
     say_once(found.name, card.notice, card.licence)
     return LoadedCheckpoint(
         model=model,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import get_head_shapes
 
 from workbench.model.config import CxrLlavaConfig
@@ -37,6 +38,9 @@ _SHRINKING = 11
 
 #: Parts that stay unquantised, as the embedding and the norms do.
 UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
+
+#: Side of the square that stands for models that take any size, pixels.
+ANY_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,18 @@ class PartSizes:
         return {name: self.bytes_as(name) for name in BYTES}
 
 
-def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
-    """Return the model of a configuration without storage, for names, shapes and counts."""
+def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the network of a configuration without storage: no adapter, not quantised."""
+    ours = isinstance(config, CxrLlavaConfig)
+    make = CxrLlavaForConditionalGeneration if ours else AutoModelForImageTextToText.from_config
     with torch.device("meta"):
-        return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
+        return make(copy.deepcopy(config))
 
 
-def without_storage(network: PreTrainedModel) -> PreTrainedModel:
-    """Return a network as its configuration has it: no adapter, not quantised, no storage."""
-    with torch.device("meta"):
-        return type(network)(copy.deepcopy(network.config))
+def linear_layers(network: PreTrainedModel) -> list[nn.Linear]:
+    """Return the linear layers of a language model."""
+    decoder = cast(nn.Module, network.get_decoder())
+    return [one for one in decoder.modules() if isinstance(one, nn.Linear)]
 
 
 def measure(model: PreTrainedModel) -> PartSizes:
@@ -104,7 +110,7 @@ def measure(model: PreTrainedModel) -> PartSizes:
         return sum(p.numel() for p in module.parameters())
 
     own = 0 if head.weight is decoder.get_input_embeddings().weight else count(head)
-    linear = [m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear)]
+    linear = [one.weight.numel() for one in linear_layers(model)]
     return PartSizes(
         vision_tower=count(vision),
         mm_projector=count(model) - count(vision) - count(decoder) - own,
@@ -127,6 +133,7 @@ class Shape:
         image_tokens: positions of an image.
         seen: (tokens, width, inner, layers, heads) of the vision tower, see `tower`.
         patchwise: the tower is one stack over the patches of the whole image.
+        image_size, patch_size: sides of the square input and of a patch, pixels.
     """
 
     sizes: PartSizes
@@ -136,20 +143,23 @@ class Shape:
     image_tokens: int
     seen: tuple[int, int, int, int, int]
     patchwise: bool
+    image_size: int
+    patch_size: int
 
     @classmethod
     def of(cls, network: PreTrainedModel, image_tokens: int) -> Self:
         """Return the sizes of a network, with or without storage."""
-        decoder = cast(PreTrainedModel, network.get_decoder())
-        linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
+        text = cast(PreTrainedModel, network.get_decoder()).config
         return cls(
             measure(network),
-            text=decoder.config,
-            cache=cache_numbers(decoder.config),
-            lora=sum(sum(one.weight.shape) for one in linear),
+            text=text,
+            cache=cache_numbers(text),
+            lora=sum(sum(one.weight.shape) for one in linear_layers(network)),
             image_tokens=image_tokens,
             seen=tower(network.config, image_tokens),
             patchwise=isinstance(network.config, CxrLlavaConfig),
+            image_size=image_side(network.config),
+            patch_size=int(np.ravel(_seen(network.config).patch_size)[0]),
         )
 
     @property
@@ -170,12 +180,24 @@ def cache_numbers(text: PreTrainedConfig) -> int:
     return int((2 * heads * widths).expand(text.num_hidden_layers).sum())
 
 
+def image_side(config: PreTrainedConfig) -> int:
+    """Return the side of the square that a model takes, pixels."""
+    # some families give both sides of a square
+    return int(np.ravel(getattr(_seen(config), "image_size", None) or ANY_SIDE)[0])
+
+
+def _seen(config: PreTrainedConfig) -> Any:
+    """Return the configuration of the vision tower."""
+    name = "vision" if isinstance(config, CxrLlavaConfig) else "vision_config"
+    return getattr(config, name)
+
+
 def tower(config: PreTrainedConfig, image_tokens: int) -> tuple[int, int, int, int, int]:
     """Return (tokens, width, inner, layers, heads) of the vision tower."""
     if isinstance(config, CxrLlavaConfig):
         own = config.vision
         return own.image_tokens + 1, own.width, own.mlp_width, own.layers, own.heads
-    seen = config.vision_config  # pyright: ignore[reportAttributeAccessIssue]
+    seen = _seen(config)
     # of Qwen2-VL `hidden_size` is that of what it hands over
     width = getattr(seen, "embed_dim", None) or seen.hidden_size
     inner = getattr(seen, "intermediate_size", None) or 4 * width

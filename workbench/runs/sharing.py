@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from workbench.errors import InputError
 from workbench.evaluation.report_set import read_reports
 from workbench.evaluation.scorecard import ScoreCard
 from workbench.figures.numbers import fixed, percent
+from workbench.figures.tables import markdown_table
 from workbench.runs.result import RunResult, load
 
 if TYPE_CHECKING:
@@ -114,11 +115,12 @@ def model_card(run: RunResult | str | os.PathLike[str], scores: ScoreCard | None
         f"> {model.get('notice', '')}",
         "Reports that a model wrote about chest radiographs, as one run of `workbench run`. The "
         "card is about this run, not about how the model was trained.",
-        "## Model", _table(("", ""), _chosen(model, "id revision sha256 dtype prompts licence")),
-        "## Data and outcome", _table(("", ""), _outcome(result, fixed_facts, data)),
+        "## Model",
+        markdown_table(("", ""), _chosen(model, "id revision sha256 dtype prompts licence")),
+        "## Data and outcome", markdown_table(("", ""), _outcome(result, fixed_facts, data)),
         "## How it was asked", *_asked(fixed_facts),
         *(["## Results", *_results(scores)] if scores is not None else []),
-        "## Software", _table(("package", "version"), session.get("versions", {}).items()),
+        "## Software", markdown_table(("package", "version"), session.get("versions", {}).items()),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -173,22 +175,18 @@ def _asked(facts: Mapping) -> Iterator[str]:
 
 def _results(scores: ScoreCard) -> Iterator[str]:
     head = ("finding", "pairs scored", "coverage", "precision", "recall", "F1 [95 %]")
-    yield _table(head, [
+    yield markdown_table(head, [
         (row.finding, row.n, percent(row.coverage), fixed(row.precision.value),
          fixed(row.recall.value), row.f1.text())
         for row in scores.per_finding.values() if row.mentioned
     ])  # fmt: skip
-    yield _table(("average", "F1 [95 %]"), [(n, a.f1.text()) for n, a in scores.averages.items()])
+    yield markdown_table(
+        ("average", "F1 [95 %]"), [(n, a.f1.text()) for n, a in scores.averages.items()]
+    )
     yield "How it was scored:"
-    yield _table(("", ""), scores.protocol.items())
+    yield markdown_table(("", ""), scores.protocol.items())
     yield "\n".join(f"- {note}" for note in scores.warnings)
 
 
 def _chosen(facts: Mapping, names: str) -> list[tuple[str, object]]:
     return [(name, facts[name]) for name in names.split() if facts.get(name) is not None]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    cells = ([" ".join(str(cell).replace("|", "\\|").split()) for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -19,7 +19,7 @@ from workbench.backends.reader import Reader, Sizes
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.generation import Generation
 from workbench.generation.engine import pixels_sha256
-from workbench.model.costs import AUTO_BYTES
+from workbench.model.costs import keeps_each
 from workbench.model.placement import need_room
 from workbench.radiograph import Radiograph
 from workbench.trace.layout import TokenLayout
@@ -87,7 +87,7 @@ def record_trace(
     Args:
         pixel_values: (1, 1, S, S) normalised.
         heads: "each" keeps every head of the language model, "mean" their mean, "auto" every head
-            while that takes less than `AUTO_BYTES`.
+            while that takes less than `workbench.model.costs.AUTO_BYTES`.
         layers: language layers to keep, negative ones counted from the last; None keeps all.
         vision: as `heads` for the vision tower, or "none".
         verify: refuse a text whose log-probabilities do not come back; False for a model that was
@@ -115,8 +115,9 @@ def record_trace(
         grid=tokens.grid, geometry=tokens.geometry,
     )  # fmt: skip
     count = len(generation.token_ids)
-    mean = _mean(heads, sizes.heads, len(kept) * count * layout.length)
-    size = 4 * len(kept) * (1 if mean else sizes.heads) * count * layout.length
+    size = 4 * len(kept) * count * layout.length
+    mean = not keeps_each(heads, sizes.heads, size)
+    size *= 1 if mean else sizes.heads
     need_room(torch.device("cpu"), size, f"a trace of {count} tokens", "give heads='mean'")
     recorder = RowRecorder("language", count, kept, mean)
     with model.exclusive():
@@ -161,12 +162,6 @@ def _layers(layers: Sequence[int] | None, sizes: Sizes) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-def _mean(heads: str, count: int, rows: int) -> bool:
-    if heads == "auto":
-        return count * rows * 4 > AUTO_BYTES
-    return heads == "mean"
-
-
 def _vision_rows(model: Reader, pixel_values: torch.Tensor, vision: str) -> AttentionRows | None:
     if vision == "none" or (vision == "auto" and not model.patchwise):
         return None
@@ -177,7 +172,7 @@ def _vision_rows(model: Reader, pixel_values: torch.Tensor, vision: str) -> Atte
         )
     sizes = model.sizes
     count = (sizes.image // sizes.patch) ** 2 + 1  # the class token looks too
-    mean = _mean(vision, sizes.vision_heads, sizes.vision_layers * count**2)
+    mean = not keeps_each(vision, sizes.vision_heads, 4 * sizes.vision_layers * count**2)
     recorder = RowRecorder("vision", mean_heads=mean)
     with torch.inference_mode(), watch_attention(model, recorder):
         model.vision(pixel_values)
