@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from workbench import review as review
     from workbench import runs as runs
     from workbench import saliency as saliency
-    from workbench.backends.planning import plan as plan
+    from workbench.backends.vlm_reader import plan as plan
     from workbench.bench.levels import levels as levels
     from workbench.errors import CheckpointError as CheckpointError
     from workbench.errors import ContextBudgetError as ContextBudgetError

@@ -18,9 +18,9 @@ from workbench.finetune.planner import plan as plan_training
 from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer
 from workbench.model import placement
 from workbench.model.costs import MAPS, PARTS, TASKS, Asked, Counts, text_graph
-from workbench.model.plan import Machine, make_plan
+from workbench.model.plan import PATCHWISE, Machine, make_plan
 from workbench.model.sizes import Shape, empty_model, full_size_config
-from workbench.saliency.gradients import _WeightedRows
+from workbench.saliency import gradients
 from workbench.saliency.methods import METHODS
 
 #: Of no real machine: nothing is measured in these tests but where they say so.
@@ -74,9 +74,9 @@ def test_rows_of_a_trace_are_those_that_it_keeps(name):
 
 
 def test_rows_of_relevancy_are_the_mean_of_each_layer(monkeypatch):
-    trace, seen = golden_trace("A_tiny"), []
-    init = _WeightedRows.__init__
-    monkeypatch.setattr(_WeightedRows, "__init__", lambda one: seen.append(one) or init(one))
+    trace, seen, kind = golden_trace("A_tiny"), [], gradients._WeightedRows
+    init = kind.__init__
+    monkeypatch.setattr(kind, "__init__", lambda one: seen.append(one) or init(one))
     wb.saliency.explain(trace, method="relevancy")
     model, new = trace.model, len(trace.generation.token_ids)
     text = trace.layout.length - model.card.image_tokens - new
@@ -159,6 +159,24 @@ def test_every_method_and_part_is_planned(full):
     parts = {part for one in full_plan(full, 1e15).tasks for part in one.held}
     small = {part for one in planned(load("mini")).tasks for part in one.held}
     assert parts | small | {"copies"} == set(PARTS)
+
+
+def test_maps_take_what_the_methods_do_by_default():
+    options = {name: method.options for name, method in METHODS.items()}
+    first = gradients.FIRST_PARTS * gradients.PART_STEPS, gradients.PART_STEPS
+    wanted = {
+        "smoothgrad": (0, options["smoothgrad"]["samples"], 8),
+        "integrated_gradients": (gradients.FIRST_PARTS + 1, *first),
+        "integrated_gradients_patches": (gradients.FIRST_PARTS + 1, *first),
+        "occlusion": (4, 0, 1),  # windows half a patch apart
+        "adaptive_occlusion": (options["adaptive_occlusion"]["budget"], 0, 1),
+        # beside its samples, the whole image and an empty one
+        "kernel_shap": (options["kernel_shap"]["samples"] + 2, 0, 1),
+    }
+    assert {name: MAPS[name] for name in wanted} == wanted
+    several = {one["batch_size"] for one in options.values() if "batch_size" in one}
+    assert several == {Asked().several}
+    assert {name for name, one in METHODS.items() if one.patchwise} == set(PATCHWISE)
 
 
 # --- what fits ------------------------------------------------------------------------------------

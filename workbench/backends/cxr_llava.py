@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import LlamaModel
 
-from workbench.backends.reader import ImageTokens, Pixels, Reader, Sizes
+from workbench.backends.reader import ImageTokens, Pixels, Reader
 from workbench.generation.responder import parts_of
 from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
@@ -37,13 +37,6 @@ class CxrLlavaReader(Reader):
         self.loaded, self.card, self.processor = loaded, loaded.card, loaded.processor
         source = "mini" if self.card.name == "mini" else str(loaded.directory)
         self.origin = source, loaded.placement.options
-        vision, text = self.vision.config, self.decoder.config
-        self.sizes = Sizes(
-            layers=text.num_hidden_layers, attending=tuple(range(text.num_hidden_layers)),
-            heads=text.num_attention_heads,
-            vocabulary=text.vocab_size, vision_layers=vision.layers, vision_heads=vision.heads,
-            image=vision.image_size, patch=vision.patch_size,
-        )  # fmt: skip
 
     def under(self, card: ModelCard) -> Self:
         found = type(self)(replace(self.loaded, card=card))

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from workbench._repr import short_repr
+from workbench.backends.families import WITHOUT_ATTENTION
 from workbench.backends.placing import View
 from workbench.errors import OptionError
 from workbench.generation.engine import Request
@@ -42,18 +43,12 @@ class Sizes:
         layers, heads: of the decoder.
         attending: numbers of its layers that have attention; others are recurrent, say.
         vocabulary: tokens that the head tells apart.
-        vision_layers, vision_heads, image, patch: of a vision tower that is one stack over the
-            patches of the whole image, with the sides of the image and of a patch in pixels.
     """
 
     layers: int
     attending: tuple[int, ...]
     heads: int
     vocabulary: int
-    vision_layers: int = 0
-    vision_heads: int = 0
-    image: int = 0
-    patch: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,13 +178,20 @@ class Reader(Writer):
 
     level = "reader"
     origin: tuple[str, dict[str, object]]
-    sizes: Sizes
     network: PreTrainedModel
     vision: PreTrainedModel
     projector: nn.Module
     decoder: PreTrainedModel
     head: nn.Linear
     patchwise: bool = False
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the decoder and its head."""
+        text = self.decoder.config
+        kinds = getattr(text, "layer_types", None) or [""] * text.num_hidden_layers
+        attending = tuple(n for n, kind in enumerate(kinds) if kind not in WITHOUT_ATTENTION)
+        return Sizes(len(kinds), attending, text.num_attention_heads, text.vocab_size)
 
     @property
     def end_ids(self) -> frozenset[int]:

@@ -1,8 +1,12 @@
-"""Any image-text-to-text model of transformers as a `Reader`, and how one is loaded."""
+"""Any image-text-to-text model of transformers as a `Reader`: loaded, described, planned for.
+
+`plan` takes CXR-LLaVA too.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +18,25 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from workbench.backends.checks import check, need_all
-from workbench.backends.families import TESTED, WITHOUT_ATTENTION
+from workbench.backends.families import TESTED
 from workbench.backends.placing import View
-from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader, Sizes
+from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader
 from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_engine import VlmEngine, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
 from workbench.generation.options import ContextBudget, end_ids
 from workbench.generation.result import ModelIdentity
-from workbench.model.card import CARD_FILE, ModelCard, describe
+from workbench.model.card import CARD_FILE, ModelCard, config_of, describe
+from workbench.model.costs import Asked
 from workbench.model.licence import say_once
 from workbench.model.load import quantisation_config, quiet_loading
 from workbench.model.parts import projector_of
 from workbench.model.placement import INT8, Placement, find_hardware, place
+from workbench.model.plan import Plan, make_plan
 from workbench.model.prompt import Message
 from workbench.model.sizes import Shape, empty_model, image_side
-from workbench.model.source import CheckpointSource
+from workbench.model.source import CheckpointSource, find_local
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
 from workbench.reports.boxes import Processed
@@ -53,10 +59,6 @@ class VlmReader(Vlm, Reader):
         Vlm.__init__(self, network, own_processor)
         self.card, self.processor, self._placed = card, OwnPixels(), placement
         self.origin = str(network.config.name_or_path), placement.options
-        text = self.decoder.config
-        kinds = getattr(text, "layer_types", None) or [""] * text.num_hidden_layers
-        attending = tuple(n for n, kind in enumerate(kinds) if kind not in WITHOUT_ATTENTION)
-        self.sizes = Sizes(len(kinds), attending, text.num_attention_heads, text.vocab_size)
         self.vision = cast(PreTrainedModel, cast(Any, network).get_encoder("image"))
         self.projector = projector_of(network)
         tokenizer = VlmTokenizer(cast(Any, own_processor).tokenizer)
@@ -158,20 +160,11 @@ def load_vlm(
             f"{missing[0]}; copy the whole checkpoint"
         )
     network.eval().requires_grad_(False)
-    card = replace(_card(found, empty, shape), placement=placement.stated)
+    card = replace(card_of_vlm(found, empty, shape), placement=placement.stated)
     say_once(found.name, card.notice, card.licence)
     if verify and config.model_type not in TESTED:
         need_all(check(Vlm(network, empty.own_processor)))
     return network, empty.own_processor, card, placement
-
-
-def card_of_vlm(found: CheckpointSource) -> ModelCard:
-    """Describe a checkpoint of any image-text-to-text family without loading its weights.
-
-    Raises:
-        CheckpointError: see `load_vlm`.
-    """
-    return _card(found, *open_empty(found.directory))
 
 
 def open_empty(directory: Path) -> tuple[Vlm, Shape]:
@@ -194,9 +187,57 @@ def open_empty(directory: Path) -> tuple[Vlm, Shape]:
         ) from error
 
 
-def _card(found: CheckpointSource, vlm: Vlm, shape: Shape) -> ModelCard:
+def card_of_vlm(found: CheckpointSource, vlm: Vlm, shape: Shape) -> ModelCard:
+    """Describe a checkpoint that `open_empty` opened; its weights are only hashed."""
     return describe(
         shape, found, facts=read_object(found.directory / CARD_FILE),
         sha256s=hash_weights(find_weights(found.directory)),
         template=template_name(vlm.own_processor),
     )  # fmt: skip
+
+
+def plan(
+    source: str | os.PathLike = "mini",
+    tasks: str | Sequence[str] | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantize: str | None = None,
+    batch_size: int = 8,
+    new_tokens: int = 128,
+) -> Plan:
+    """Predict memory and time of tasks of a model on this machine, before anything is loaded.
+
+    Args:
+        source: "mini", a directory or its config.json, or a hub id that is on this machine; of
+            "ECOFRI/CXR-LLAVA-v2" the sizes are known without its files.
+        tasks: some of `workbench.model.costs.TASKS`: "report", "batch", "trace", "grounding", every
+            method of `workbench.saliency.METHODS`, "train lora", "train projector"; all when None.
+        device, dtype, quantize: as for `load_model`.
+        batch_size: reports that are written together.
+        new_tokens: tokens of a report, and of the text of a trace and a map.
+
+    Returns:
+        Per task bytes and seconds, whether this machine has the memory, and what fits where it has
+        not. Nothing of it was measured but the speed of the machine.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it cannot be read.
+        DeviceError: the weights alone do not fit; the message names what does.
+        OptionError: a task or an option is unknown.
+
+    >>> [(one.task, one.fits) for one in wb.plan("mini", ["report", "relevancy"]).tasks]
+    [('report', True), ('relevancy', True)]
+    """
+    asked, path = Asked.of(batch_size, new_tokens), os.fspath(source)
+    if os.path.basename(path) == "config.json" and os.path.isfile(path):
+        path = os.path.dirname(os.path.abspath(path))
+    found = find_local(path)
+    if found is not None and is_vlm(found.directory):
+        _, shape = open_empty(found.directory)
+    else:
+        config = config_of(path, found)
+        shape = Shape.of(empty_model(config), config.image_tokens)
+    where = place(shape.sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
+    name = path if found is None else found.name
+    return make_plan(shape, where, name=name, tasks=tasks, asked=asked)

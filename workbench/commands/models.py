@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     """Plan each model; one whose weights do not fit is answered by what would."""
-    from workbench.backends.planning import plan
+    from workbench.backends.vlm_reader import plan
 
-    shared.at_least(args, batch_size=1, new_tokens=1)
     options = shared.chosen(args, "batch_size new_tokens quantize") | shared.placement(args)
     found, lines = [], []
     for name in args.models:
@@ -72,12 +71,14 @@ def _planned(plan: Plan, spoken: Callable[[str], str]) -> Iterator[str]:
 
 
 def _card(name: str) -> ModelCard:
-    from workbench.backends.vlm_reader import card_of_vlm, is_vlm
+    from workbench.backends.vlm_reader import card_of_vlm, is_vlm, open_empty
     from workbench.model.card import card
     from workbench.model.source import find_local
 
     found = find_local(name)
-    return card_of_vlm(found) if found is not None and is_vlm(found.directory) else card(name)
+    if found is None or not is_vlm(found.directory):
+        return card(name)
+    return card_of_vlm(found, *open_empty(found.directory))
 
 
 def _lines(card: ModelCard) -> Iterator[str]:

@@ -40,7 +40,7 @@ from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage
 from workbench.finetune.trainer import process_rank
 from workbench.interface import CxrLlavaModel
-from workbench.model.costs import RUNTIME
+from workbench.model.costs import LEARNING, RUNTIME
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import IGNORE_LABEL
 from workbench.model.vision import VisionTower
@@ -234,7 +234,7 @@ class FindingStage(Stage):
         vision = self.loaded.model.config.vision
         learning = sum(p.numel() for p in self.loaded.model.vision.parameters())
         kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
-        total = 4 * self.loaded.card.parameters["total"] + 12 * learning
+        total = 4 * self.loaded.card.parameters["total"] + LEARNING * learning
         return total + kept * self.recipe.training.micro_batch + RUNTIME
 
 

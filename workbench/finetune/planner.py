@@ -40,7 +40,7 @@ from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.costs import CONTEXT, RUNTIME, text_graph
+from workbench.model.costs import CONTEXT, GRADIENT, MOMENTS, RUNTIME, text_graph
 from workbench.model.sizes import BYTES, empty_model, full_size_config, linear_layers, tower
 
 if TYPE_CHECKING:
@@ -240,8 +240,8 @@ def need(
         parameters=learning + sum(count for count, _ in kept),
         learning=learning,
         weights=sum(count * each for count, each in kept) + 4 * learning * (1 + keep),
-        gradients=4 * learning,
-        optimiser=8 * learning,
+        gradients=GRADIENT * learning,
+        optimiser=MOMENTS * learning,
         activations=tokens * text_graph(text, size, lora=size, checkpointing=checkpointing),
         logits=text_tokens * text.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (layers if tuning.vision != "frozen" else 1),

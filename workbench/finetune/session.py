@@ -29,6 +29,7 @@ from workbench.finetune.parts import frozen, part_of, parts_learned, trainable, 
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
 from workbench.interface import ChestXrayModel, load_model
+from workbench.model.costs import LEARNING
 from workbench.model.placement import find_hardware, forget_peak, gpu_memory, need_room
 from workbench.model.source import resolve_source
 
@@ -129,7 +130,7 @@ class Stage(ABC):
         network = self.model.network
         learning = sum(p.numel() for _, p in trainable(network))
         use = "let less learn (tuning.language: lora)"
-        need_room(network.device, 12 * learning, f"training {learning:,} parameters", use)
+        need_room(network.device, LEARNING * learning, f"training {learning:,} parameters", use)
         device, sha_before = network.device, weights_sha256(frozen(network))
         trainer = FinetuneTrainer(
             self.recipe, student, rows, self.measure, self.out,

@@ -37,12 +37,16 @@ from workbench.model.sizes import BYTES, Shape, cache_numbers
 PARTS = ("cache", "rows", "graph", "work", "copies", "learning")
 #: Bytes of the process itself with its libraries: on a CPU, and of the context of a GPU.
 RUNTIME, CONTEXT = 0.45e9, 0.75e9
+#: Bytes beside each parameter that learns: its gradient, and two moments of AdamW in float32.
+GRADIENT, MOMENTS = 4, 8
+LEARNING = GRADIENT + MOMENTS
 #: Bytes of the rows of a tower up to which a trace keeps every head.
 AUTO_BYTES = 256 << 20
 #: Images read besides its own when a text is grounded, and rank of LoRA.
 ABLATIONS, RANK = 6, 16
 #: Map -> forward passes (of occlusion for each image token), gradients, and gradients that are held
-#: together. Integrated gradients take these at least, smooth regions more.
+#: together. Integrated gradients take these at least, smooth regions more. The methods, of a higher
+#: level, state the same as defaults; a test compares.
 MAPS = {
     "attention": (0, 0, 1),
     "attention_without_sinks": (0, 0, 1),
@@ -160,9 +164,8 @@ class Counts:
         """Return how many parameters learn by LoRA beside the projector, or by the latter alone."""
         return self.shape.sizes.mm_projector + RANK * self.shape.lora * (strategy == "lora")
 
-    def graph(self, *, lora: float = 0.0, saved: bool | None = None) -> float:
+    def graph(self, *, lora: float = 0.0, saved: bool) -> float:
         """Return what the language model keeps of a prompt with its report; see `text_graph`."""
-        saved = self.asked.checkpointing if saved is None else saved
         text = self.shape.text
         return self.length * text_graph(text, self.number, lora=lora, checkpointing=saved)
 
@@ -225,13 +228,13 @@ class Counts:
         spent = self._read(self.length) + self._logits(asked.new)
         # what LoRA adds is cast, scaled and summed in float32: 6 bytes of an input, 28 of an output
         spent[2] += 17.0 * self.length * self.shape.lora * (strategy == "lora")
-        states = 12.0 * learning + 4 * (learning - self.shape.sizes.mm_projector)
+        states = LEARNING * learning + 4.0 * (learning - self.shape.sizes.mm_projector)
         spent = (1 + _BACK + asked.checkpointing) * spent + self._see()
         spent[2] += 2 * states
         # a GPU trains 16 bits under autocast, which casts what enters LoRA's layers to them
         lora = (strategy == "lora") * (4.0 if self.cpu else self.number)
-        work = self._work(self.length, asked.new)
-        return spent, {"graph": self.graph(lora=lora), "learning": states, "work": work}
+        held = {"graph": self.graph(lora=lora, saved=asked.checkpointing), "learning": states}
+        return spent, held | {"work": self._work(self.length, asked.new)}
 
     def _map(self, method: str) -> Cost:
         """Count a map of a whole text by one of `MAPS`, with the trace that it starts from."""

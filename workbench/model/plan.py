@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 #: Which clock the probe reads.
 clock = time.perf_counter
 
-_PATCHWISE = ("rollout", "integrated_gradients_patches")
+#: Maps of a tower that is one stack over the patches, as `workbench.saliency.METHODS` has them.
+PATCHWISE = ("rollout", "integrated_gradients_patches")
 #: Maps to name where another does not fit, the quickest first.
 _OTHERS = ("grad_cam", "token_activation", "kernel_shap")
 
@@ -227,7 +228,7 @@ def make_plan(
 def _has(counts: Counts, task: str) -> bool:
     """Tell whether a model has a task; quantised weights have no exact gradients."""
     exact = counts.kind in DTYPES or not MAPS.get(task, (0, 0))[1]
-    return exact and (counts.shape.patchwise or task not in _PATCHWISE)
+    return exact and (counts.shape.patchwise or task not in PATCHWISE)
 
 
 def _planned(counts: Counts, task: str, machine: Machine) -> TaskPlan:

@@ -21,6 +21,7 @@ from workbench.generation import Generation
 from workbench.generation.engine import pixels_sha256
 from workbench.model.costs import keeps_each
 from workbench.model.placement import need_room
+from workbench.model.sizes import tower
 from workbench.radiograph import Radiograph
 from workbench.trace.layout import TokenLayout
 from workbench.trace.trace import AttentionRows, Trace, check_weights
@@ -170,16 +171,13 @@ def _vision_rows(model: Reader, pixel_values: torch.Tensor, vision: str) -> Atte
             f"{model.identity.id} has no vision tower of one stack over the patches of the whole "
             "image, so its rows are not recorded; leave vision out"
         )
-    sizes = model.sizes
-    count = (sizes.image // sizes.patch) ** 2 + 1  # the class token looks too
-    mean = not keeps_each(vision, sizes.vision_heads, 4 * sizes.vision_layers * count**2)
+    count, _, _, layers, heads = tower(model.network.config, 0)  # the class token looks too
+    mean = not keeps_each(vision, heads, 4 * layers * count**2)
     recorder = RowRecorder("vision", mean_heads=mean)
     with torch.inference_mode(), watch_attention(model, recorder):
         model.vision(pixel_values)
     rows = recorder.stacked().numpy()
-    return AttentionRows(
-        rows, tuple(range(sizes.vision_layers)), mean, sizes.vision_layers, sizes.vision_heads
-    )
+    return AttentionRows(rows, tuple(range(layers)), mean, layers, heads)
 
 
 def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndarray) -> None:
