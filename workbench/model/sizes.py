@@ -85,10 +85,11 @@ class PartSizes:
 
 def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
     """Return the network of a configuration without storage: no adapter, not quantised."""
+    own = cast(Any, copy.deepcopy(config))
     ours = isinstance(config, CxrLlavaConfig)
     make = CxrLlavaForConditionalGeneration if ours else AutoModelForImageTextToText.from_config
     with torch.device("meta"):
-        return make(copy.deepcopy(config))
+        return make(own)
 
 
 def linear_layers(network: PreTrainedModel) -> list[nn.Linear]:
