@@ -42,6 +42,20 @@ def vectors(both) -> Path:
 
 
 @pytest.fixture
+def alone(vectors) -> Path:
+    """One case of `vectors`."""
+
+    def strip(stored):
+        for name in [*stored]:
+            if name.partition("__")[0] in ("report", "q2"):
+                del stored[name]
+
+    change_json(vectors, strip)
+    change_arrays(vectors, strip)
+    return vectors
+
+
+@pytest.fixture
 def both(lab, tmp_path) -> Path:
     """A copy of one checkpoint's vectors for one image, to be spoiled."""
     for part in (f"checkpoints/{CHECKPOINT}", f"golden/{CHECKPOINT}", "images"):
@@ -115,8 +129,8 @@ def test_report_is_plain_for_json_and_pandas(whole):
     assert str(whole).endswith("comparisons, all agree")
 
 
-def test_one_checkpoint_is_compared_with_the_vectors_beside_it(vectors):
-    report = compare(vectors / "checkpoints" / CHECKPOINT)
+def test_one_checkpoint_is_compared_with_the_vectors_beside_it(alone):
+    report = compare(alone / "checkpoints" / CHECKPOINT)
     assert report.ok
     assert {row.case.partition("/")[0] for row in report.rows} == {CHECKPOINT}
 
@@ -132,12 +146,12 @@ def test_one_spoiled_weight_is_found(vectors):
     assert (f"/{IMAGE}", "vision_tokens") not in found
 
 
-def test_one_spoiled_vision_weight_is_found(vectors):
-    path = vectors / "checkpoints" / CHECKPOINT / "model.safetensors"
+def test_one_spoiled_vision_weight_is_found(alone):
+    path = alone / "checkpoints" / CHECKPOINT / "model.safetensors"
     weights = load_file(path)
     weights["vision_tower.transformer.resblocks.1.mlp.c_fc.weight"][3, 5] += 0.5
     save_file(weights, path)
-    found = missed(vectors)
+    found = missed(alone)
     assert {
         (f"/{IMAGE}", name) for name in ("vision_block_1", "vision_tokens", "projected")
     } <= found
@@ -175,14 +189,14 @@ def test_every_spoiled_number_is_found_and_nothing_else(vectors):
     assert not {array for _, array in found} & untouched
 
 
-def test_every_spoiled_id_is_found_and_nothing_else(vectors):
+def test_every_spoiled_id_is_found_and_nothing_else(alone):
     def spoil(arrays):
         for key in IDS:
             arrays[key].flat[7] = (arrays[key].flat[7] + 91) % 500
 
-    change_arrays(vectors, spoil)
+    change_arrays(alone, spoil)
     wanted = {(f"/{IMAGE}/q1", key.removeprefix("q1__")) for key in IDS}
-    assert missed(vectors) == {*wanted, ("", "gen_ids in one batch")}
+    assert missed(alone) == {*wanted, ("", "gen_ids in one batch")}
 
 
 def test_spoiled_bfloat16_features_are_found(both):
@@ -221,23 +235,23 @@ def test_every_spoiled_field_is_found_and_nothing_else(vectors):
     assert missed(vectors) == wanted
 
 
-def test_every_spoiled_tokenizer_case_is_found_and_nothing_else(vectors):
+def test_every_spoiled_tokenizer_case_is_found_and_nothing_else(alone):
     fields = ("input_ids", "tokens", "decoded", "decoded_skip_special")
 
     def spoil(cases):
         for index, field in enumerate(fields):
             cases[4 + index][field] = cases[12 + index][field]
 
-    change_json(vectors, spoil, "tokenizer_cases.json")
-    assert missed(vectors) == {("/tokenizer", field) for field in fields}
+    change_json(alone, spoil, "tokenizer_cases.json")
+    assert missed(alone) == {("/tokenizer", field) for field in fields}
 
 
-def test_spoiled_preprocessing_is_found(vectors):
+def test_spoiled_preprocessing_is_found(alone):
     def spoil(arrays):
         arrays["pre_small_20x31.png"][0, 0, 5, 7] += 0.01
 
-    change_arrays(vectors, spoil, "preprocess_only.npz")
-    assert missed(vectors) == {("/preprocess_only", "pre_small_20x31.png")}
+    change_arrays(alone, spoil, "preprocess_only.npz")
+    assert missed(alone) == {("/preprocess_only", "pre_small_20x31.png")}
 
 
 def test_unknown_and_missing_arrays_are_found(vectors):
@@ -296,9 +310,9 @@ def test_damaged_cases_and_preprocessing_are_found(vectors, damage):
     }
 
 
-def test_missing_image_is_found(vectors):
-    (vectors / "images" / f"{IMAGE}.png").unlink()
-    assert missed(vectors) == {(f"/{IMAGE}", "pixel_values")}
+def test_missing_image_is_found(alone):
+    (alone / "images" / f"{IMAGE}.png").unlink()
+    assert missed(alone) == {(f"/{IMAGE}", "pixel_values")}
 
 
 def test_checkpoint_without_vectors_and_vectors_without_checkpoint_are_found(vectors):
@@ -320,13 +334,13 @@ def test_nothing_to_compare_is_not_ok(tmp_path):
     assert "nothing to compare" in str(ParityReport((), "empty"))
 
 
-def test_vectors_beyond_the_context_are_compared_all_the_same(vectors):
+def test_vectors_beyond_the_context_are_compared_all_the_same(alone):
     """The published code does not look at the language model's own context, ours does for users."""
-    path = vectors / "checkpoints" / CHECKPOINT / "config.json"
+    path = alone / "checkpoints" / CHECKPOINT / "config.json"
     config = json.loads(path.read_text())
     config["llama"]["max_position_embeddings"] = 64
     path.write_text(json.dumps(config))
-    report = compare(vectors)
+    report = compare(alone)
     assert report.misses == ()
     assert report.ok
 
@@ -361,14 +375,14 @@ def record(side, pixels, messages, limit) -> dict:
 
 
 @pytest.fixture
-def talk(vectors, lab) -> list[dict]:
-    turns = dialogue(vectors, lab)
-    change_json(vectors, lambda cases: cases.update(talk=turns))
+def talk(alone, lab) -> list[dict]:
+    turns = dialogue(alone, lab)
+    change_json(alone, lambda cases: cases.update(talk=turns))
     return turns
 
 
-def test_a_dialogue_is_compared_turn_by_turn(vectors, talk):
-    report = compare(vectors)
+def test_a_dialogue_is_compared_turn_by_turn(alone, talk):
+    report = compare(alone)
     assert report.misses == ()
     rows = {(row.case.rpartition(f"{IMAGE}/")[2], row.array) for row in report.rows}
     for number in (1, 2):
@@ -376,13 +390,13 @@ def test_a_dialogue_is_compared_turn_by_turn(vectors, talk):
             assert (f"talk/{number}", field) in rows
 
 
-def test_a_spoiled_turn_is_found_and_no_other(vectors, talk):
+def test_a_spoiled_turn_is_found_and_no_other(alone, talk):
     def spoil(cases):
         cases["talk"][1]["fp32"]["gen_ids"][3] += 1
         cases["talk"][0]["fp32"]["text"] += "x"
 
-    change_json(vectors, spoil)
-    assert missed(vectors) == {
+    change_json(alone, spoil)
+    assert missed(alone) == {
         (f"/{IMAGE}/talk/2", "fp32/gen_ids"),
         (f"/{IMAGE}/talk/1", "fp32/text"),
         ("", "gen_ids in one batch"),
@@ -393,23 +407,23 @@ def test_a_spoiled_turn_is_found_and_no_other(vectors, talk):
     "names",
     [("talk__0__", "talk__1__"), ("talk_1__", "talk_2__"), ("talk_turn0__", "talk_turn1__")],
 )
-def test_arrays_of_turns_belong_to_them(vectors, talk, names):
+def test_arrays_of_turns_belong_to_them(alone, talk, names):
     def store(arrays):
         for name, turn in zip(names, talk, strict=True):
             arrays[f"{name}input_ids"] = np.array(turn["input_ids"])
             arrays[f"{name}gen_ids"] = np.array(turn["fp32"]["gen_ids"])
         arrays[f"{names[1]}gen_ids"][2] += 1
 
-    change_arrays(vectors, store)
-    found = missed(vectors)
+    change_arrays(alone, store)
+    found = missed(alone)
     assert (f"/{IMAGE}/talk/2", "gen_ids") in found
     assert (f"/{IMAGE}/talk/1", "gen_ids") not in found
     # a case with some arrays needs those that prove it
     assert (f"/{IMAGE}/talk/1", "logits_last") in found
 
 
-def test_an_empty_question_and_a_case_without_a_cap_are_compared(vectors, lab):
-    model = load_model(str(vectors / "checkpoints" / CHECKPOINT), device="cpu", dtype="float32")
+def test_an_empty_question_and_a_case_without_a_cap_are_compared(alone, lab):
+    model = load_model(str(alone / "checkpoints" / CHECKPOINT), device="cpu", dtype="float32")
     pixels = lab.recorded(CHECKPOINT, IMAGE).pixels
     asked = question_messages("x")
     empty = [asked[0], Message("user", "<image>\n")]
@@ -419,12 +433,12 @@ def test_an_empty_question_and_a_case_without_a_cap_are_compared(vectors, lab):
     }
     for name, value in (("max_new_tokens", None), ("reference_own_max_new_tokens", 512)):
         cases["uncapped"][name] = value
-    change_json(vectors, lambda stored: stored.update(cases))
-    report = compare(vectors)
+    change_json(alone, lambda stored: stored.update(cases))
+    report = compare(alone)
     assert report.misses == ()
     assert any(row.case.endswith("/empty") and row.array == "fp32/text" for row in report.rows)
-    change_json(vectors, lambda stored: stored["uncapped"].pop("max_new_tokens"))
-    assert compare(vectors).misses == ()
+    change_json(alone, lambda stored: stored["uncapped"].pop("max_new_tokens"))
+    assert compare(alone).misses == ()
 
 
 ODD = {
@@ -438,9 +452,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("entry", ODD.values(), ids=ODD.keys())
-def test_what_is_no_case_is_a_row_that_says_why(vectors, entry):
-    change_json(vectors, lambda cases: cases.update(odd=entry))
-    report = compare(vectors)
+def test_what_is_no_case_is_a_row_that_says_why(alone, entry):
+    change_json(alone, lambda cases: cases.update(odd=entry))
+    report = compare(alone)
     assert report.misses
     for row in report.misses:
         assert "/odd" in row.case and row.note
@@ -450,17 +464,17 @@ def test_what_is_no_case_is_a_row_that_says_why(vectors, entry):
     "field", ["chat", "input_ids", "fp32", "max_new_tokens", "image", "prompt"]
 )
 @pytest.mark.parametrize("value", [3, "x", [None], {"a": 1}, [[1]]])
-def test_a_field_of_another_kind_is_never_a_traceback(vectors, field, value, monkeypatch):
-    change_json(vectors, lambda cases: cases["q1"].update({field: value}))
+def test_a_field_of_another_kind_is_never_a_traceback(alone, field, value, monkeypatch):
+    change_json(alone, lambda cases: cases["q1"].update({field: value}))
     for part in ("_compare_tokenizer", "_compare_preprocessing"):
         monkeypatch.setattr(f"workbench.generation.recorded._Comparison.{part}", lambda _: None)
-    assert compare(vectors).misses
+    assert compare(alone).misses
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"x"', "{}"])
-def test_a_file_without_cases_is_a_row(vectors, content):
-    (vectors / "golden" / CHECKPOINT / IMAGE / "cases.json").write_text(content)
-    assert any(case == f"/{IMAGE}" or IMAGE in case for case, _ in missed(vectors))
+def test_a_file_without_cases_is_a_row(alone, content):
+    (alone / "golden" / CHECKPOINT / IMAGE / "cases.json").write_text(content)
+    assert any(case == f"/{IMAGE}" or IMAGE in case for case, _ in missed(alone))
 
 
 def test_two_cases_of_one_name_are_compared_with_neither():
