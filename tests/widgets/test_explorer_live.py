@@ -43,6 +43,7 @@ def test_report_map_method_question_and_reload_with_a_model(bare, mini, case):
     page.click(".wbx-chip[data-finding='pneumothorax']")
     title(page, "No pneumothorax")
     page.keyboard.press("o")
+    settled(page)  # the map is gone with the next frame
     bare_radiograph = radiograph(page).astype(int)
     page.keyboard.press("o")
     page.click(f".wbx-chip[data-finding='{FINDING}']")
