@@ -90,6 +90,34 @@ def test_step_in_bfloat16_rounds_as_the_forward_pass(lab):
     torch.testing.assert_close(found, wanted, atol=0.0, rtol=0.0)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("shapes", [[(3, 4)] * 3, [(1, 2), (3, 9), (2, 5)]], ids=["alike", "gaps"])
+def test_rows_in_bfloat16_are_as_near_to_double_precision_and_read_no_room(lab, heads, shapes):
+    apart, tokens = {"fast": 0.0, "slow": 0.0}, [5, 6, 7]
+    for seed in range(8):
+        model = lab.random_model(seed=seed, num_key_value_heads=heads).to(torch.bfloat16)
+        requests = [lab.request(0, head, tail, at) for at, (head, tail) in enumerate(shapes)]
+        requests = [type(r)(r.pixel_values.bfloat16(), r.ids, r.settings) for r in requests]
+        engine = lab.engine(model=model)
+        slow, fast, lengths = buffers_of(engine, requests)
+        fast.reserve(fast.length + 20)
+        full, exact = copy.deepcopy(fast), copy.deepcopy(slow)
+        for layer in full.layers:
+            layer.keys[:, :, full.length :], layer.values[:, :, full.length :] = 9, -7
+        for layer in exact.layers:
+            layer.keys, layer.values = layer.keys.double(), layer.values.double()
+        lengths = [length + 1 for length in lengths]
+        double = lab.engine(model=copy.deepcopy(model).double())
+        truth = double._forward(exact, [[token] for token in tokens], lengths)
+        wanted = engine._forward(slow, [[token] for token in tokens], lengths)
+        with torch.inference_mode():
+            found, again = (TokenStep.of(model)(one, tokens, lengths) for one in (fast, full))
+        assert torch.equal(found, again)
+        apart["fast"] = max(apart["fast"], float((found - truth).abs().max()))
+        apart["slow"] = max(apart["slow"], float((wanted - truth).abs().max()))
+    assert 0 < apart["fast"] < 1.6 * apart["slow"] < 0.5
+
+
 def about_one_image(lab, rows, **llama):
     """An engine, and requests of one length that begin alike."""
     engine = lab.engine(end_ids=(), model=lab.random_model(seed=8, **llama))

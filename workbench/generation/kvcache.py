@@ -38,8 +38,9 @@ class _BufferLayer(DynamicLayer):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         batch, heads, _, width = key_states.shape
-        self.keys = key_states.new_empty((batch, heads, self.capacity, width))
-        self.values = torch.empty_like(self.keys)
+        # room is multiplied by weights of 0 in places: it must hold numbers
+        self.keys = key_states.new_zeros((batch, heads, self.capacity, width))
+        self.values = torch.zeros_like(self.keys)
         self.is_initialized = True
 
     def update(
