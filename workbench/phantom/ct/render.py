@@ -151,7 +151,8 @@ class _Room:
     def lesion(self, lesion: Lesion) -> np.ndarray:
         """Return the attenuation that a finding adds, (size, size)."""
         if lesion.finding == findings.DEVICE:
-            return sum(path for path, _ in self.wires(lesion))
+            nothing = np.zeros((self.size, self.size), np.float32)
+            return sum((path for path, _ in self.wires(lesion)), nothing)
         if lesion.finding == findings.CARDIOMEGALY:
             return np.zeros((self.size, self.size), np.float32)
         rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
