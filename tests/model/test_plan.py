@@ -242,8 +242,9 @@ def no_memory(monkeypatch):
     monkeypatch.setattr(placement.psutil, "swap_memory", lambda: SimpleNamespace(total=0))
 
 
-def test_calls_that_cannot_run_are_refused_before_they_begin(no_memory):
-    trace = golden_trace("A_tiny")
+def test_calls_that_cannot_run_are_refused_before_they_begin(request):
+    trace = golden_trace("A_tiny")  # made while there is memory
+    request.getfixturevalue("no_memory")
     with pytest.raises(DeviceError, match=r"a trace of 9 tokens needs .* heads='mean'"):
         trace.model.trace(trace.image, trace.generation)
     part = torch.zeros(1, 2, 50, 4)
