@@ -209,7 +209,7 @@ def execute_to_html(
         kernel: starts the kernel; by default this Python with nothing imported.
 
     Raises:
-        WorkbenchError: a cell failed, or took more than ten minutes; the message says why.
+        WorkbenchError: a cell failed, or took more than half an hour; the message says why.
     """
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
@@ -220,7 +220,7 @@ def execute_to_html(
     book = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         book,
-        timeout=600,
+        timeout=1800,  # training takes long on a crowded machine
         resources={"metadata": {"path": str(notebook.parent)}},
         extra_arguments=["--log-level=ERROR"],
         store_widget_state=False,
