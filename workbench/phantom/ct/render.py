@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
@@ -150,17 +149,16 @@ class _Room:
 
     def lesion(self, lesion: Lesion) -> np.ndarray:
         """Return the attenuation that a finding adds, (size, size)."""
-        if lesion.finding == findings.DEVICE:
-            nothing = np.zeros((self.size, self.size), np.float32)
-            return sum((path for path, _ in self.wires(lesion)), nothing)
-        if lesion.finding == findings.CARDIOMEGALY:
-            return np.zeros((self.size, self.size), np.float32)
+        if lesion.finding in (findings.DEVICE, findings.CARDIOMEGALY):
+            paths = self.wires if lesion.finding == findings.DEVICE else ()
+            return sum((path for path, _ in paths), np.zeros((self.size, self.size), np.float32))
         rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
         site = Site(self.volume, rng, bone=self.bone, supine=self.scene.view == "AP")
         return larger(added_by(lesion, site, self.where, self.beam, self.fine), self.size)
 
-    def wires(self, device: Lesion) -> Iterator[tuple[np.ndarray, float]]:
-        """Yield what each wire of a device attenuates, (size, size), and its width in mm."""
+    @cached_property
+    def wires(self) -> list[tuple[np.ndarray, float]]:
+        """What each wire of the scene's device attenuates, (size, size), and its width in mm."""
 
         def seen(points: np.ndarray) -> np.ndarray:
             at = self.shape.to_chest(points, self.volume)
@@ -168,10 +166,14 @@ class _Room:
 
         rng = np.random.default_rng([self.scene.seed, 9])
         pixel = self.beam.pixel(self.size) / self.beam.magnification(self.volume)
-        for wire in KINDS[str(device.kind)](self.volume, device.side, rng):
-            yield path_of(wire, seen, self.size, pixel), wire.width
+        return [
+            (path_of(wire, seen, self.size, pixel), wire.width)
+            for device in self.scene.lesions
+            if device.finding == findings.DEVICE
+            for wire in KINDS[str(device.kind)](self.volume, device.side, rng)
+        ]
 
-    def gain(self, device: Lesion | None, added: np.ndarray) -> np.ndarray:
+    def gain(self, added: np.ndarray) -> np.ndarray:
         """Return how strongly what lesions add is shown, (size, size): fine wires as fine lines.
 
         Other lesions are shown as structures of 6 to 30 mm. Where they overlap with a wire, each
@@ -179,7 +181,7 @@ class _Room:
         """
         exposure = self.scene.anatomy["exposure"]
         gain = np.full_like(added, exposure.middle)
-        for path, width in self.wires(device) if device is not None else ():
+        for path, width in self.wires:
             share = np.divide(path, added, out=np.zeros_like(path), where=added > 0).clip(0, 1)
             gain += share * (max(exposure.gain(width), exposure.middle) - exposure.middle)
         return gain
@@ -212,7 +214,7 @@ def render(scene: Scene, size: int) -> Drawn:
     paths = {name: room.lesion(lesion) for name, lesion in by_name.items()}
     added = sum(paths.values(), np.zeros((size, size), np.float32))
     rng = np.random.default_rng([scene.seed, 4])
-    exposure, gain = scene.anatomy["exposure"], room.gain(by_name.get(findings.DEVICE), added)
+    exposure, gain = scene.anatomy["exposure"], room.gain(added)
     pixels = expose(base, added, exposure, room.beam.pixel(size), rng, gain=gain)
     pixels = np.maximum(pixels, lead_marker("L", size) * 0.96)
     masks = {name: _whole(np.abs(path) >= VISIBLE) for name, path in paths.items()}
