@@ -38,7 +38,7 @@ class _BufferLayer(DynamicLayer):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         batch, heads, _, width = key_states.shape
-        # room is multiplied by weights of 0 in places: it must hold numbers
+        # room and gaps are multiplied by weights of 0 in places: they must hold numbers
         self.keys = key_states.new_zeros((batch, heads, self.capacity, width))
         self.values = torch.zeros_like(self.keys)
         self.is_initialized = True
@@ -165,10 +165,7 @@ class KeyValueBuffer(Cache):
                 layer.lazy_initialization(*(part[:1].expand(rows, -1, -1, -1) for part in pair))
                 layer.length = end
             for states, part in zip((layer.keys, layer.values), pair, strict=True):
-                place = states[row : row + len(part)]
-                # masked, but nothing times what was there must be a number
-                place[:, :, : end - length] = 0
-                place[:, :, end - length : end] = part[:, :, -length:]
+                states[row : row + len(part), :, end - length : end] = part[:, :, -length:]
 
 
 @dataclass(eq=False)
