@@ -42,6 +42,7 @@ NASTY = "\"); __import__('os').mkdir('pwned') #'\n<script>alert(1)</script>.png"
         (["--study", "somewhere"], "--study and --reader belong together"),
         (["--reader", "AB"], "--study and --reader belong together"),
         (["--reviewer", "AB"], "--reviewer needs --run"),
+        (["--whole"], "--whole needs --run"),
         (["--root", "somewhere"], "--root needs --manifest or --run"),
     ],
 )

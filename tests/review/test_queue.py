@@ -223,6 +223,18 @@ def test_counts_and_frame_agree(many):
     assert per.loc["nodule", "unknown"] == 600 and np.isnan(per.loc["nodule", "rate"])
 
 
+def test_the_whole_run_is_every_report_once_more(lab, many):
+    run, known = lab.planted(600, rate=0.1)
+    whole = queue(run, manifest=known, whole=True)
+    suspect = whole.entries["kind"] != "nothing suspect"
+    pd.testing.assert_frame_equal(whole.entries[suspect], many.entries)
+    assert suspect.sum() + len(set(range(600)) - set(many.entries["case"])) == len(whole)
+    assert set(whole.entries["case"]) == set(range(600))
+    silent = queue(lab.rows({"a": "No effusion.", "b": "No edema."}), whole=True)
+    assert listed(silent) == [("nothing suspect", "")] * 2
+    assert silent.plot().get_legend_handles_labels()[1] == ["nothing suspect"]
+
+
 def test_select(many):
     part = many.select(kind="missed finding", finding="effusion", device="portable C", view="AP")
     frame = part.to_frame()

@@ -38,6 +38,10 @@ def test_queue(run, tmp_path, capsys):
     assert len(pd.read_csv(tmp_path / "q.csv")) == 9
     words = said(capsys, "queue", run, "--manifest", run / "m.parquet")
     assert "about 300 reports" in words and "slices are worse than the rest" in words
+    every, suspect = (
+        json.loads(said(capsys, *given[:4], *more, "--json")) for more in (("--whole",), ())
+    )
+    assert every["kinds"]["nothing suspect"] == every["entries"] - suspect["entries"] > 0
 
 
 def test_agreement_and_exports(run, tmp_path, capsys):

@@ -88,6 +88,7 @@ class Site:
     images: Sequence[str] = ()
     upright: bool = False
     run: str | None = None
+    whole: bool = False
     reviewer: str | None = None
     study: str | None = None
     reader: str | None = None
@@ -307,7 +308,8 @@ def _explorer(site: Site, page: Page) -> DOMWidget:
 def _reviewer(site: Site, page: Page) -> DOMWidget:
     from workbench.widgets.reviewer import app
 
-    return app(site.run, reviewer=site.reviewer or "", manifest=site.manifest, root=site.root)
+    known = {"manifest": site.manifest, "root": site.root}
+    return app(site.run, reviewer=site.reviewer or "", whole=site.whole, **known)
 
 
 def _reader(site: Site, page: Page) -> DOMWidget:

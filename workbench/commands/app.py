@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
            nargs="+", default=[])  # fmt: skip
     option("--upright", answers.TURNED, action="store_true")
     option("--run DIR", "review the errors of this run", type=Path)
+    option("--whole", "review every report of the run, with or without a suspected error",
+           action="store_true")  # fmt: skip
     option("--reviewer NAME", "initials beside the verdicts (default: your login name)")
     option("--study DIR", "read this study, with --reader", type=Path)
     option("--reader NAME", "initials of the reader")
@@ -85,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--allow-host needs --public; without it only this computer is served")
     if (args.study is None) != (args.reader is None):
         args.parser.error("--study and --reader belong together")
-    if args.reviewer is not None and args.run is None:
-        args.parser.error("--reviewer needs --run")
+    for given, name in ((args.reviewer is not None, "--reviewer"), (args.whole, "--whole")):
+        if given and args.run is None:
+            args.parser.error(f"{name} needs --run")
     if args.root is not None and args.manifest is None and args.run is None:
         args.parser.error("--root needs --manifest or --run")
     if args.upright and not args.image:
@@ -134,7 +137,7 @@ def _memory(args: argparse.Namespace) -> str:
 
 def _site(args: argparse.Namespace) -> Site:
     paths = shared.chosen(args, "run study manifest root training")
-    same = "model device dtype name allow_remote prompts upright reader"
+    same = "model device dtype name allow_remote prompts upright whole reader"
     options: dict[str, Any] = shared.chosen(args, same)
     options |= {name: path and str(path.absolute()) for name, path in paths.items()}
     login = "reviewer"

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     *OF_RUN,
     given("--kind K", "only one kind, e.g. 'missed finding'"),
     given("--finding F", "only one finding"),
+    given("--whole", "every report, with or without a suspected error", action="store_true"),
     given("--sample N", "draw N, every kind having a turn", type=int),
     given("--seed N", "of the draw (0)", default=0),
     given("--out FILE", "write it as .csv or .parquet", type=Path),
@@ -63,7 +64,7 @@ def _queue(args: argparse.Namespace) -> int:
     check_kinds([args.kind] if args.kind else [])
     standard_name(args.finding or NO_FINDING)
     shared.at_least(args, sample=1)
-    queue = open_queue(args.run, progress=True, **chosen(args, "manifest task"))
+    queue = open_queue(args.run, progress=True, **chosen(args, "manifest task whole"))
     if args.kind or args.finding:
         queue = queue.select(kind=args.kind, finding=args.finding)
     if args.sample is not None:

@@ -223,7 +223,7 @@ class ErrorQueue:
         counts = pd.crosstab(finding, self.entries["kind"].astype(str))
         counts = counts.loc[counts.sum(axis=1).sort_values(kind="stable").index]
         # errors of one sort have neighbouring tones
-        tones = (CYCLE[1], "#f2b48a", CYCLE[3], CYCLE[0], CYCLE[4], *["#8c8c8c"] * 4)
+        tones = (CYCLE[1], "#f2b48a", CYCLE[3], CYCLE[0], CYCLE[4], *["#8c8c8c"] * 4, "#c8c8c8")
         ax = ax or new_axes(9.5, 2.3 + 0.42 * max(1, len(counts)))
         left = np.zeros(len(counts))
         for kind, colour in zip(KINDS, tones, strict=True):
@@ -271,6 +271,7 @@ def queue(
     task: str = "report",
     grounding: pd.DataFrame | GroundingTable | None = None,
     confident: float = 0.5,
+    whole: bool = False,
     progress: bool = False,
 ) -> ErrorQueue:
     """Open the error queue of a run.
@@ -288,6 +289,8 @@ def queue(
             finding, code and contribution.
         confident: a false finding counts as a confident one where at least this share of reports
             has a lower token confidence, 0 to 1.
+        whole: list every report of the run; those without a suspected error come last, as
+            "nothing suspect".
         progress: show a bar while texts are read for the first time.
 
     Raises:
@@ -306,7 +309,7 @@ def queue(
     joined = join(rows, known, show=progress)
     if grounding is not None and not isinstance(grounding, pd.DataFrame):
         grounding = grounding.to_frame()
-    entries = find_suspects(joined, confident=confident, grounding=grounding)
+    entries = find_suspects(joined, confident=confident, grounding=grounding, whole=whole)
     folder = Path(root) if root is not None else image_root(known, manifest, rows)
     return ErrorQueue(
         entries, joined, slices_of(joined), task, rows.folder, folder, rows.failed,

@@ -14,6 +14,7 @@ looked. A finding that neither mentions is unknown, and unknown is never absent.
     out of domain            the model was not trained on such images
     unusual length           far more or fewer tokens than the other reports
     unusual log-prob         token confidence far below that of the other reports
+    nothing suspect          none of these (where the whole run is asked for)
 
 A finding that is not known, or only said to be possible, is never a false or a missed one. The
 confidence of a report is the share of reports with a smaller mean log-probability. Unusual is a
@@ -50,6 +51,7 @@ KINDS = (
     "out of domain",
     "unusual length",
     "unusual log-prob",
+    "nothing suspect",
 )
 FLIP, DISPUTE = KINDS[2], KINDS[4]
 OUTLIER = 3.5
@@ -171,12 +173,12 @@ def error_masks(joined: Joined) -> dict[str, np.ndarray]:
 
 
 def find_suspects(
-    joined: Joined, *, confident: float, grounding: pd.DataFrame | None
+    joined: Joined, *, confident: float, grounding: pd.DataFrame | None, whole: bool = False
 ) -> pd.DataFrame:
     """Return everything worth a look, the most suspect kind first and the surest case first.
 
     Columns `COLUMNS`; "case" is the row of `joined.cases`, "finding" empty where the whole report
-    is meant. For `confident` and `grounding` see `queue`.
+    is meant. For `confident`, `grounding` and `whole` see `queue`.
     """
     sure = confidence(joined.cases["mean_logprob"])
     masks = error_masks(joined)
@@ -192,6 +194,9 @@ def find_suspects(
     parts.append(_by_case(KINDS[6], outside))
     parts.append(_by_case(KINDS[7], np.abs(modified_z(tokens)) > OUTLIER, tokens))
     parts.append(_by_case(KINDS[8], modified_z(logprobs) < -OUTLIER, logprobs))
+    if whole:
+        suspect = pd.concat([part["case"] for part in parts])
+        parts.append(_by_case(KINDS[9], ~joined.cases.index.isin(suspect)))
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     found = found.reindex(columns=[*COLUMNS]).astype(object).fillna("").astype({"case": int})
     found["confidence"] = sure[found["case"]]
