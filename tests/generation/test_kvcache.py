@@ -1,5 +1,7 @@
 """Buffers of keys and values: equal to transformers' cache, and going back and joining."""
 
+import weakref
+
 import pytest
 import torch
 from transformers import DynamicCache
@@ -120,6 +122,28 @@ def test_only_rows_with_the_same_prefix_share_it():
         for p in ([one] * 2, [one, other], [one])
     ]
     assert [buffer.shared for buffer in started] == [one, None, None]
+
+
+def test_equal_prefixes_share_a_row_and_none_is_kept_while_rows_are_put_together():
+    seen = []
+
+    def computed(*seeds):
+        for seed in seeds:
+            # of the one asked for before, only the copy in the buffer is left
+            assert all(gone() is None for gone in seen[1:-1])
+            prefix = filled(1, 4, seed=seed).hand_over()
+            seen.append(weakref.ref(prefix))
+            yield prefix
+            del prefix
+
+    buffer, places = KeyValueBuffer.from_distinct(computed(0, 1, 0, 2, 1), most=5, room=3)
+    assert places == [0, 1, 0, 2, 1] and buffer.length == 4
+    for index, layer in enumerate(buffer.layers):
+        for row in range(3):
+            own = filled(1, 4, seed=row).layers[index].filled()
+            for states, part in zip((layer.keys, layer.values), own, strict=True):
+                assert states.shape == (3, HEADS, 7, WIDTH)
+                assert torch.equal(states[row, :, :4], part[0])
 
 
 def prefix_of(size: int) -> ImagePrefix:

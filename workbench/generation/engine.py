@@ -213,26 +213,28 @@ class Engine:
         Returns:
             (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
         """
-        _, tail = self.split(ids)
         with self._lock:
-            hidden = self.read([self.prefix(pixel_values, ids)], tail, tokens)
-            return self.model.lm_head(hidden)[0].float()
+            (states,) = self.read([pixel_values], ids, tokens)
+            return self.model.lm_head(states).float()
 
     @torch.inference_mode()
     def read(
-        self, prefixes: Sequence[ImagePrefix], tail: Sequence[int], tokens: Sequence[int]
-    ) -> torch.Tensor:
-        """Return (R, n, H) states in front of the head that n >= 1 given tokens are chosen from.
+        self, pixels: Sequence[torch.Tensor], ids: Sequence[int], tokens: Sequence[int]
+    ) -> list[torch.Tensor]:
+        """Return for each image the (n, H) states that n >= 1 given tokens are chosen from.
 
-        `prefixes` are those of R images, of one length; `tail` is the prompt behind the image.
+        Images that lead to the very same keys and values share a row. `ids` are the prompt's.
         """
+        _, tail = self.split(ids)
         with self._lock:
-            room = len(tail) + len(tokens)
-            buffer = KeyValueBuffer.from_prefixes(prefixes, rows=len(prefixes), room=room)
+            prefixes, room = (self.prefix(image, ids) for image in pixels), len(tail) + len(tokens)
+            most = len(pixels)
+            buffer, rows = KeyValueBuffer.from_distinct(prefixes, most=most, room=room)
             device = self.model.llama.embed_tokens.weight.device
-            ids = torch.tensor([*tail, *tokens[:-1]], device=device).expand(len(prefixes), -1)
-            output = self.model.llama(input_ids=ids, past_key_values=buffer, use_cache=True)
-            return output.last_hidden_state[:, len(tail) - 1 :]
+            given = torch.tensor([*tail, *tokens[:-1]], device=device).expand(max(rows) + 1, -1)
+            output = self.model.llama(input_ids=given, past_key_values=buffer, use_cache=True)
+            states = output.last_hidden_state[:, len(tail) - 1 :]
+            return [states[row] for row in rows]
 
     def decode(self, requests: Sequence[Request], *, guide: Guide | None = None) -> Iterator[Step]:
         """Answer requests together, a step at a time, until every row has stopped."""

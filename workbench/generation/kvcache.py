@@ -18,6 +18,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from workbench._repr import short_repr
+from workbench.model.costs import PREFIX_BYTES
 from workbench.model.placement import need_room
 
 #: Keys and values (R, kv heads, T, head width) of every layer.
@@ -144,18 +145,52 @@ class KeyValueBuffer(Cache):
         Raises:
             DeviceError: the device has not the memory for so many rows.
         """
+        buffer, prefixes, first = cls._behind(prefixes, rows, room)
+        buffer.shared = first if rows > 1 else None
+        for row, prefix in enumerate(prefixes):
+            if prefix is not first:
+                buffer.shared = None
+            buffer.put(row, prefix.layers, first.length, rows=rows, end=first.length)
+        return buffer
+
+    @classmethod
+    @torch.inference_mode()
+    def from_distinct(
+        cls, prefixes: Iterable[ImagePrefix], *, most: int, room: int
+    ) -> tuple[KeyValueBuffer, list[int]]:
+        """Start a buffer with a row for each different prefix; return each one's row with it.
+
+        There are at most `most`. Else as `from_prefixes`.
+        """
+        buffer, prefixes, first = cls._behind(prefixes, most, room)
+        rows, places = 0, []
+        for prefix in prefixes:
+            alike = (row for row in range(rows) if buffer._begins(row, prefix))
+            places.append(next(alike, rows))
+            if places[-1] == rows:
+                buffer.put(rows, prefix.layers, first.length, rows=most, end=first.length)
+                rows += 1
+        if rows < most:
+            buffer.select(range(rows))
+        return buffer, places
+
+    @classmethod
+    def _behind(
+        cls, prefixes: Iterable[ImagePrefix], rows: int, room: int
+    ) -> tuple[KeyValueBuffer, Iterator[ImagePrefix], ImagePrefix]:
+        """Return an empty buffer for so many rows behind prefixes, all of these, and the first."""
         prefixes = iter(prefixes)
         first = next(prefixes)
         where = first.layers[0][0].device
         what = f"keys and values of {rows} rows of {first.length} positions"
         need_room(where, rows * first.nbytes, what, "give a smaller batch_size")
-        buffer = cls(len(first.layers), first.length + room)
-        buffer.shared = first if rows > 1 else None
-        for row, prefix in enumerate(chain([first], prefixes)):
-            if prefix is not first:
-                buffer.shared = None
-            buffer.put(row, prefix.layers, first.length, rows=rows, end=first.length)
-        return buffer
+        return cls(len(first.layers), first.length + room), chain([first], prefixes), first
+
+    def _begins(self, row: int, prefix: ImagePrefix) -> bool:
+        """Tell whether a row begins with exactly the keys and values of a prefix."""
+        own = chain.from_iterable((layer.keys[row], layer.values[row]) for layer in self.layers)
+        pairs = zip(own, chain.from_iterable(prefix.layers), strict=True)
+        return all(torch.equal(states[:, : prefix.length], part[0]) for states, part in pairs)
 
     @torch.inference_mode()
     def put(self, row: int, layers: Layers, length: int, *, rows: int, end: int) -> None:
@@ -217,7 +252,7 @@ class PrefixCache:
     The oldest are forgotten beyond `max_bytes`; the newest is always kept.
     """
 
-    def __init__(self, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, max_bytes: int = PREFIX_BYTES) -> None:
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from workbench._repr import short_repr
 from workbench.errors import InputError, check_whole
 from workbench.generation.engine import Engine, Guide, Request, Step, check_finite, pixels_sha256
-from workbench.generation.kvcache import Decoding, ImagePrefix
+from workbench.generation.kvcache import Decoding
 from workbench.generation.options import (
     PUBLISHED_CONTEXT,
     ContextBudget,
@@ -364,23 +364,9 @@ def _read(
     """Return log-probabilities and entropies (2, n) of each image of one batch."""
     if engine.most_rows == 1:
         return [_measured(engine.force(image, ids, tokens), tokens) for image in pixels]
-    _, tail = engine.split(ids)
     with engine.exclusive():
-        prefixes: list[ImagePrefix] = []
-        rows = [_row_of(prefixes, engine.prefix(image, ids)) for image in pixels]
-        hidden = engine.read(prefixes, tail, tokens)
-        found = [_measured(engine.model.lm_head(row).float(), tokens) for row in hidden]
-    return [found[row] for row in rows]
-
-
-def _row_of(prefixes: list[ImagePrefix], prefix: ImagePrefix) -> int:
-    """Return the row of a prefix, adding it where no equal one is there."""
-    for row, other in enumerate(prefixes):
-        pairs = zip(prefix.layers, other.layers, strict=True)
-        if all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs):
-            return row
-    prefixes.append(prefix)
-    return len(prefixes) - 1
+        states, head = engine.read(pixels, ids, tokens), engine.model.lm_head
+        return [_measured(head(own).float(), tokens) for own in states]
 
 
 def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:

@@ -40,6 +40,8 @@ RUNTIME, CONTEXT = 0.45e9, 0.75e9
 #: Bytes beside each parameter that learns: its gradient, and two moments of AdamW in float32.
 GRADIENT, MOMENTS = 4, 8
 LEARNING = GRADIENT + MOMENTS
+#: Bytes up to which what was computed of images is kept for later questions; one is always kept.
+PREFIX_BYTES = 1 << 30
 #: Bytes of the rows of a tower up to which a trace keeps every head.
 AUTO_BYTES = 256 << 20
 #: Images read besides its own when a text is grounded, and rank of LoRA.
@@ -218,7 +220,8 @@ class Counts:
         spent += rows * (self._read(behind, self.before) + self._logits(self.asked.new))
         # logits of one row, and three times in float64
         logits = self.asked.new * self.shape.text.vocab_size * (self.number + 28)
-        held = {"cache": self.cached(rows * (self.before + self.length))}
+        kept = min(rows * self.cached(self.before), max(PREFIX_BYTES, self.cached(self.before)))
+        held = {"cache": self.cached(rows * self.length) + kept}
         held["work"] = max(self._work(self.before), rows * self._work(behind), logits)
         return spent, held | {"rows": sum(self.kept_rows())}
 
