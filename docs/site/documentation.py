@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -23,9 +24,12 @@ from docs.fences import DOCS, ROOT
 from docs.site.examples import SETUP, SHELL, TRAINED, Names, example, shown_by
 from docs.site.explorers import list_of_explorers
 from workbench.errors import MissingDependencyError, WorkbenchError
+from workbench.model.costs import MAPS
 
 #: Folder of the lessons within the site.
 COURSE = "course"
+#: Domain -> method -> how many of its maps point at the truth: share, its interval, of how many.
+TRUTH = ROOT / "docs" / "site" / "saliency.json"
 #: Page -> pages, in the order of the navigation.
 TREE = {
     "Start": ("docs/start", "docs/explore", "docs/app", "docs/commands", "docs/limits"),
@@ -221,22 +225,43 @@ def _methods() -> str:
     for name, method in METHODS.items():
         options = ", ".join(f"`{key}={value!r}`" for key, value in method.options.items())
         checked = _shipped()["methods"].get(name)
-        truth = "" if checked is None else ("passes" if checked["ok"] else "**fails**")
+        passed = "" if checked is None else ("passes" if checked["ok"] else "**fails**")
         similar = "" if checked is None else f"{checked['similarity']:.2f}"
+        hits = (_share(domain.get(name)) for domain in json.loads(TRUTH.read_text()).values())
         rows.append(
-            f"| `{name}` | {options} | {method.level} | {method.unit} | {truth} {similar} "
-            f"| {method.paper} |"
+            f"| `{name}` | {options} | {method.level} | {_cost(name)} | {' | '.join(hits)} "
+            f"| {passed} {similar} | {method.unit} | {method.paper} |"
         )
     return (
         "# Methods of saliency\n\n"
         "`wb.saliency.explain(trace, method=..., **options)`. Level: what a model has to offer, a "
-        "writer (texts and their log-probabilities) or a reader (its inside). Random weights: the "
-        "rank correlation of the map with that of a model with random weights, for `mini`; it "
-        "should be low. What was drawn is in the [log](../LOG.md), and "
-        "`workbench benchmark saliency` makes that table anew.\n\n"
-        "| method | options and defaults | level | unit | random weights | source |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        "writer (texts and their log-probabilities) or a reader (its inside). Cost: passes "
+        "through the model and gradients, beside the trace. Drawn and CT: on reserved phantoms "
+        "whose finding `mini` reports, the share of maps whose largest value lies on it, with "
+        "the 95 % interval. Random weights: the rank correlation of the map with that of a model "
+        "with random weights, for `mini`; it should be low. `workbench benchmark saliency` makes "
+        "these numbers anew, with many more measures; the [log](../LOG.md) has them.\n\n"
+        "| method | options and defaults | level | cost | drawn | CT | random weights | unit "
+        "| source |\n"
+        "|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
+
+
+def _cost(method: str) -> str:
+    """Return what a method computes beside the trace, in words."""
+    passes, gradients, _ = MAPS[method]
+    of = " for each image token" if method == "occlusion" else ""
+    counts = ((passes, "pass", f"passes{of}"), (gradients, "gradient", "gradients"))
+    said = [f"{n} {one if n == 1 else many}" for n, one, many in counts if n]
+    return ", ".join(said) or "none"
+
+
+def _share(row: Sequence[float] | None) -> str:
+    """Return a share with its interval and how many maps it is of."""
+    if row is None:
+        return ""
+    share, low, high, count = row
+    return f"{share:.2f} ({low:.2f} to {high:.2f}) of {count:.0f}"
 
 
 def _command_line() -> str:

@@ -116,7 +116,7 @@ def index_page(done: Sequence[Executed], *, model: str, notice: str, paths: str)
     body = f"""<h1>{TITLE}</h1>
 <p>{len(done)} lessons about models that write reports: what such a model sees, why it says what it
 says, and how to find out when it is wrong. Each asks one question, answers it by an experiment on
-chests whose truth is known because they are drawn, and ends with an exercise and its answer.</p>
+phantoms, whose truth is known because they are made, and ends with an exercise and its answer.</p>
 {_notice(notice)}
 <p><a href="{TEXTS["README.md"]}">Teaching guide</a>: paths, times, answers to questions of
 students. <a href="{TEXTS["glossary.md"]}">Glossary</a>: words of radiology and of machine learning,
