@@ -152,8 +152,9 @@ _GRADIENTS = """## Maps from gradients
 
 Beside the weights, relevancy of the full size needs what enters each layer (0.34 GB over 1,114
 positions in bfloat16), the mean of weighted rows of each layer (0.26 GB in float32) and the inside
-of one layer (0.28 GB): 0.9 GB. On a CPU 1.1 GB were measured, grounding with six ablations 5.0 GB.
-Grad-CAM keeps no rows: 0.6 GB (counted). SmoothGrad reads 8 images at a time, integrated gradients 4.
+of one layer (0.28 GB): 0.9 GB. On a CPU 1.1 GB were measured, and 5.0 GB for grounding with six
+ablations. Grad-CAM keeps no rows: 0.6 GB (counted). SmoothGrad reads 8 images at a time, integrated
+gradients 4.
 """
 _NOTHING = "Nothing yet: no GPU was at hand.\n"
 _PREDICTED = f"""## Predicted
