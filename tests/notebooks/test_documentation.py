@@ -89,6 +89,12 @@ def test_pages_that_the_code_writes_say_all_that_there_is():
     written = generated()
     listed = re.findall(r"^\| `(\w+)` \|", written["docs/methods"], flags=re.MULTILINE)
     assert listed == list(METHODS)
+    # cost, and how often it points at the truth of both domains
+    rows = re.findall(r"^\| `\w+` \|.*$", written["docs/methods"], flags=re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")[4:7]] for row in rows]
+    assert all(
+        cost and all(re.match(r"[01]\.\d\d \(", hit) for hit in hits) for cost, *hits in cells
+    )
     titles = re.findall(r"(?m)^## workbench ([\w-]+)$", written["docs/command_line"])
     assert titles == list(COMMANDS)
     assert all(f"## {card(name).title}" in written["docs/cards"] for name in SOURCES)
