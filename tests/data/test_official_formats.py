@@ -268,6 +268,23 @@ def test_phantoms_are_known_entirely(tmp_path):
     assert manifest.check(root=tmp_path).ok
 
 
+def test_views_of_a_ct_phantom_are_images_of_one_patient_and_name_their_source(tmp_path):
+    from workbench.commands.phantom import save
+    from workbench.phantom.ct.volume import CREDIT
+
+    for view in ("PA", "AP", "LATERAL"):
+        save(wb.phantom(3, domain="ct", findings=["nodule"], view=view, size=64), tmp_path)
+    manifest = wb.data.build("phantom", source=tmp_path)
+    frame = manifest.frame.set_index("image_id")
+    assert frame["view"].to_dict() == {
+        "phantom-ct-3": "PA", "phantom-ct-3-ap": "AP", "phantom-ct-3-lateral": "lateral",
+    }  # fmt: skip
+    assert set(frame["patient_id"]) == {"phantom-ct-3"}
+    assert set(frame["licence"]) == {CREDIT}
+    assert frame["locations"].str.contains("lobe").all()
+    assert manifest.check(root=tmp_path).ok
+
+
 # --- data of one's own ----------------------------------------------------------------------------
 
 

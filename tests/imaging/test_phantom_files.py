@@ -11,6 +11,7 @@ from workbench.imaging import load_radiograph
 from workbench.imaging.load import mask_name, masks_beside
 from workbench.imaging.picture import PHANTOM_KEY
 from workbench.phantom.case import phantom
+from workbench.phantom.ct.volume import CREDIT
 
 
 @pytest.mark.parametrize(("domain", "view"), [("internal", "PA"), ("external", "AP")])
@@ -21,6 +22,16 @@ def test_saved_phantom_is_read_as_what_it_was(domain, view, tmp_path):
     assert (image.contract.domain, image.contract.modality) == ("phantom", "phantom")
     assert image.contract.view == view == case.image.contract.view
     assert np.abs(image.pixels - case.image.pixels).max() <= 0.5 / 255 + 1e-6
+
+
+def test_every_view_of_a_ct_phantom_has_a_file_with_its_view_and_credit(tmp_path):
+    for view, known in (("PA", "PA"), ("AP", "AP"), ("LATERAL", "lateral")):
+        case = phantom(11, domain="ct", findings=[], view=view, size=64)
+        path = tmp_path / save(case, tmp_path)["image"]
+        assert load_radiograph(path).contract.view == known == case.image.contract.view
+        with Image.open(path) as picture:
+            assert picture.info["Copyright"] == CREDIT
+    assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from workbench.phantom.ct.projection import Beam, cast, lattice, project
 from workbench.phantom.ct.render import sample_chest
 from workbench.phantom.ct.shape import GROWTH, Shape, cardiothoracic_ratio, with_ratio
 from workbench.phantom.ct.volume import CREDIT, VOLUME, Volume, chest
+from workbench.phantom.scene import VIEWS
 from workbench.phantom.wording import write_report
 from workbench.reports import label
 
@@ -78,6 +79,31 @@ def test_a_place_of_one_view_lies_on_its_line_in_the_other(seed):
         assert distance(lines, here, there) < 1e-6  # of the middle of the lesion, pixels
     seen = [np.argwhere(one.masks["nodule"]).mean(0)[::-1] + 0.5 for one in (front, side)]
     assert distance(front.lines_in(side), *seen) < 1.5  # of what is outlined
+
+
+def test_lines_lead_to_an_image_of_another_size():
+    front, side = (wb.phantom(5, domain="ct", findings=[], view=v, size=64) for v in VIEWS[::2])
+    large = wb.phantom(5, domain="ct", findings=[], view="LATERAL", size=128)
+    for point in ((20.0, 31.0), (44.0, 12.0)):
+        a, b, c = front.lines_in(side) @ (*point, 1)
+        x = 17.0
+        assert (
+            distance(front.lines_in(large), point, np.array([2 * x, -2 * (a * x + c) / b])) < 1e-6
+        )
+
+
+@pytest.mark.parametrize("given", [{"seed": 6, "domain": "ct"}, {"seed": 5}])
+def test_lines_lead_to_the_same_chest_only(given):
+    front, other = wb.phantom(5, domain="ct", findings=[], size=64), wb.phantom(size=64, **given)
+    for one, two in ((front, other), (other, front)):
+        with pytest.raises(OptionError, match="two views of one CT phantom"):
+            one.lines_in(two)
+
+
+@pytest.mark.parametrize("size", [64.5, "128", True])
+def test_a_size_is_a_whole_number(size):
+    with pytest.raises(OptionError, match="size must be"):
+        wb.phantom(0, domain="ct", findings=[], size=size)
 
 
 def distance(lines: np.ndarray, here: np.ndarray, there: np.ndarray) -> float:
@@ -274,8 +300,9 @@ def test_a_seed_is_one_chest_in_every_view_and_names_its_source():
     side = wb.phantom(7, domain="ct", view="LATERAL", size=SIZE)
     assert side.labels == one.labels
     assert side.report == one.report
-    assert side.image.contract.view == "LATERAL"
+    assert side.image.contract.view == "lateral"
     assert CREDIT in one.image.contract.source
+    assert side.image.contract.source != one.image.contract.source
     assert "CC BY 3.0" in one._repr_html_()
 
 

@@ -67,24 +67,33 @@ def save(case: Phantom, out: Path) -> dict:
     from workbench.imaging.load import mask_name
 
     out.mkdir(parents=True, exist_ok=True)
-    view = "" if case.scene.view in ("PA", "AP") else f"_{case.scene.view.lower()}"
+    contract = case.image.contract
+    usual = "AP" if case.domain == "external" else "PA"
+    view = "" if contract.view == usual else f"_{contract.view.lower()}"
     stem = f"phantom_{case.domain}_{case.seed}{view}"
-    mark = f"seed {case.seed} ({case.domain}), view {case.image.contract.view}"
-    _write_png(case.image.pixels, out / f"{stem}.png", mark=mark)
+    mark = f"seed {case.seed} ({case.domain}), view {contract.view}"
+    credit = contract.source.partition("; ")[2]
+    _write_png(case.image.pixels, out / f"{stem}.png", mark=mark, credit=credit)
     masks = {finding: mask_name(f"{stem}.png", finding) for finding in case.masks}
     for finding, mask in case.masks.items():
         _write_png(mask, out / masks[finding])
     record = {"image": f"{stem}.png", "masks": masks, "size": case.image.size[0]}
     record |= shared.chosen(case, "seed domain labels report differential")
-    record["source"] = case.image.contract.source
+    record |= {"view": contract.view, "source": contract.source}
+    record |= {"licence": credit} if credit else {}
     record["lesions"] = [_facts(lesion) for lesion in case.lesions]
     record["questions"] = [_facts(question) for question in case.questions]
     (out / f"{stem}.json").write_text(shared.to_json(record) + "\n", encoding="utf-8")
     return record
 
 
-def _write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
-    """Write (H, W) pixels in [0, 1], or a mask; a mark says in the file that it is a phantom."""
+def _write_png(
+    pixels: np.ndarray, path: Path, *, mark: str | None = None, credit: str = ""
+) -> None:
+    """Write (H, W) pixels in [0, 1], or a mask.
+
+    The file says by a mark that it is a phantom, and by a credit what it was made from.
+    """
     from PIL import Image, PngImagePlugin
 
     from workbench.imaging.picture import PHANTOM_KEY
@@ -92,6 +101,8 @@ def _write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> No
     notes = PngImagePlugin.PngInfo()
     if mark:
         notes.add_text(PHANTOM_KEY, mark)
+    if credit:
+        notes.add_text("Copyright", credit)
     grey = (pixels.astype("float32") * 255 + 0.5).astype("uint8")
     Image.fromarray(grey).save(path, pnginfo=notes)
 

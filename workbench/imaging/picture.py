@@ -161,7 +161,7 @@ def _phantom_facts(image: Image.Image) -> dict:
     if not isinstance(mark, str):
         return {}
     view = mark.rpartition("view ")[2]
-    known = view if view in ("PA", "AP") else "unknown"
+    known = view if view in ("PA", "AP", "lateral") else "unknown"
     return {"domain": "phantom", "modality": "phantom", "view": known}
 
 

@@ -110,7 +110,7 @@ class Phantom:
         """Return the same chest from another view: "PA" or "LATERAL" of an upright CT phantom.
 
         Raises:
-            OptionError: it is no CT phantom, or one of the views is AP (supine: fluid and air lie
+            OptionError: it is no CT phantom, or one of the views is AP (supine: fluid lies
                 elsewhere).
         """
         upright = [name for name in VIEWS if name != "AP"]
@@ -127,13 +127,18 @@ class Phantom:
         Returns:
             (3, 3): takes a point (x, y, 1), pixels from the upper left corner, to the line a x + b
             y + c = 0 of the other image on which the same place is seen.
+
+        Raises:
+            OptionError: they are no CT phantoms of one seed.
         """
         from workbench.phantom.ct.projection import matching_lines  # with torch
         from workbench.phantom.ct.volume import chest
 
-        here, there = (one.scene for one in (self, other))
-        first, second = (replace(one.anatomy["beam"], view=one.view) for one in (here, there))
-        return matching_lines(chest(), first, second, self.image.size[0])
+        both = (self, other)
+        if {(one.domain, one.seed) for one in both} != {(CT, self.seed)}:
+            raise OptionError(f"expected two views of one CT phantom; got {self!r} and {other!r}")
+        beams = (replace(one.scene.anatomy["beam"], view=one.scene.view) for one in both)
+        return matching_lines(chest(), *beams, [one.image.size[0] for one in both])
 
     def without(self, finding: str) -> Phantom:
         """Return the same chest drawn again without one finding.
@@ -149,7 +154,9 @@ class Phantom:
 
     def __repr__(self) -> str:
         wide, high = self.image.size
-        return f"<Phantom seed {self.seed} ({self._kind}): {self._names}; {wide} x {high}>"
+        return (
+            f"<Phantom seed {self.seed} ({_kind_of(self.scene)}): {self._names}; {wide} x {high}>"
+        )
 
     def _repr_html_(self) -> str:
         from workbench.figures.page import embedded_png
@@ -157,19 +164,19 @@ class Phantom:
         from workbench.figures.style import closed_figure
 
         with closed_figure(figsize=(4.6, 4.9)) as figure:
-            title = f"phantom seed {self.seed} ({self._kind})"
+            title = f"phantom seed {self.seed} ({_kind_of(self.scene)})"
             draw_masks(self.image.pixels, self.masks, ax=figure.add_subplot(), title=title)
             picture = embedded_png(figure, f"Figure: {title}, outlined: {self._names}", dpi=90)
         report = f"<p><b>reference report</b> {escape(self.report)}</p>"
         credit = f"<p>{escape(CREDIT)}</p>" if self.domain == CT else ""
         return f"{picture}<p>drawn: {escape(self._names)}</p>{report}{credit}"
 
-    @property
-    def _kind(self) -> str:
-        return f"{self.domain}, {self.scene.view}" if self.domain == CT else self.domain
-
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
+
+
+def _kind_of(scene: Scene) -> str:
+    return f"{scene.domain}, {scene.view}" if scene.domain == CT else scene.domain
 
 
 def seen_warning(seed: int) -> str | None:
@@ -274,19 +281,20 @@ def draw(scene: Scene, *, size: int = 512) -> Phantom:
     """Draw a scene at a size.
 
     Raises:
-        OptionError: size is below 64 or above 2048.
+        OptionError: size is below 64 or above 2048, or no whole number.
 
     >>> wb.phantom.draw(wb.phantom.sample_scene(7), size=128).image.size
     (128, 128)
     """
+    check_whole(1, size=size)
     if size != size_near(size):
         raise OptionError(f"size must be between {SIZES[0]} and {SIZES[1]} pixels; got {size}")
     made = _projected(scene, size) if scene.domain == CT else render(scene, size)
     credit = f"; {CREDIT}" if scene.domain == CT else ""
     contract = InputContract(
-        source=f"phantom seed {scene.seed} ({scene.domain}){credit}",
+        source=f"phantom seed {scene.seed} ({_kind_of(scene)}){credit}",
         modality="phantom",
-        view=scene.view,
+        view="lateral" if scene.view == "LATERAL" else scene.view,
         original_size=(size, size),
         domain="phantom",
     )

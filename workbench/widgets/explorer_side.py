@@ -228,9 +228,8 @@ class Side:
 def lateral_of(front: Phantom) -> dict[str, Any]:
     """Return a CT phantom from the side, its truth, and `Phantom.lines_in`, there and back."""
     side = front.seen_from("LATERAL")
-    name = f"{side.image.contract.source}, lateral"
     return {
-        "radiograph": radiograph_of(side.image) | {"source": name},
+        "radiograph": radiograph_of(side.image),
         "truth": outlines_of(side.masks),
         "lines": [front.lines_in(side).tolist(), side.lines_in(front).tolist()],
     }

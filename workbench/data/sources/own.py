@@ -236,13 +236,17 @@ def _codes(labels: object, said: str) -> dict[str, str]:
 
 def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dict:
     name = f"phantom-{record['domain']}-{record['seed']}"
+    usual = "AP" if record["domain"] == "external" else "PA"
+    view = record.get("view", usual)
     present = [name for name, code in codes.items() if code == PRESENT and name != NO_FINDING]
     masks = record.get("masks", {}).items()
     clear = all(code == ABSENT for code in codes.values())
     row = {
-        "image_id": name,
+        "image_id": name if view == usual else f"{name}-{str(view).lower()}",
+        "patient_id": name,
         "path": prefix + record["image"],
-        "view": "AP" if record["domain"] == "external" else "PA",
+        "view": view,
+        "licence": record.get("licence"),
         "source_labels": "|".join(present),
         "locations": _places(record.get("lesions", [])),
         "masks": to_cell([{"finding": finding, "path": prefix + path} for finding, path in masks]),
@@ -258,8 +262,8 @@ def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dic
 def _places(lesions: list[dict]) -> str | None:
     places: dict[str, set[str]] = {}
     for lesion in lesions:
-        words = {lesion[name] for name in ("side", "zone") if isinstance(lesion.get(name), str)}
-        words -= {""}
+        named = (lesion.get(name) for name in ("side", "zone", "lobe"))
+        words = {word for word in named if isinstance(word, str) and word}
         if words:
             places.setdefault(lesion["finding"], set()).update(words)
     return to_cell({finding: sorted(words) for finding, words in places.items()})

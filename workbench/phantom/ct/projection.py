@@ -11,7 +11,7 @@ sampled trilinearly instead of voxel by voxel).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,14 +136,18 @@ def _camera(volume: Volume, beam: Beam, size: int) -> np.ndarray:
     return np.stack([*(one / beam.pixel(size) + size / 2 * away for one in seen), away])
 
 
-def matching_lines(volume: Volume, first: Beam, second: Beam, size: int) -> np.ndarray:
+def matching_lines(volume: Volume, first: Beam, second: Beam, sizes: Sequence[int]) -> np.ndarray:
     """Return the matrix (3, 3) from a point of one view to the line of another on which it lies.
 
     A point (x, y, 1), pixels from the corner of the image, becomes (a, b, c) of a x + b y + c = 0:
     where the ray through the point is seen in the other view. (The fundamental matrix; Hartley and
     Zisserman, Multiple View Geometry, 2004, section 9.2.)
+
+    Args:
+        sizes: pixels along each edge of both images.
     """
-    one, two = (_camera(volume, beam, size) for beam in (first, second))
+    beams = zip((first, second), sizes, strict=True)
+    one, two = (_camera(volume, beam, size) for beam, size in beams)
     source = np.append(np.linalg.solve(one[:, :3], -one[:, 3]), 1)
     a, b, c = two @ source
     found = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]]) @ two @ np.linalg.pinv(one)
