@@ -5,7 +5,7 @@ import re
 from workbench._version import __version__
 
 project = "CXR-LLaVA Workbench"
-copyright = "CXR-LLaVA Workbench contributors, Apache-2.0. Not for clinical use."
+copyright = "CXR-LLaVA Workbench contributors, Apache-2.0. Not for clinical use"
 version = release = __version__
 extensions = [
     "myst_parser",
@@ -38,11 +38,16 @@ napoleon_numpy_docstring = False
 #: The glossary goes from its title to its words; errors are in `wb` and in `wb.errors`.
 suppress_warnings = ["myst.header", "ref.python"]
 default_role = "literal"
+#: Found words in links, which the theme sets on a ground of nearly their own brightness.
+FOUND = "<style>a .highlighted { color: var(--pst-color-text-base); }</style>"
 html_context = {"default_mode": "auto"}
 
 
 def setup(app):
-    """Let `**options` in docstrings, which are no reStructuredText, stand as it is."""
+    """Let `**options` in docstrings, which are no reStructuredText, stand; add the style."""
+
+    def styled(app, page, template, context, tree):
+        context["metatags"] = context.get("metatags", "") + FOUND
 
     def escaped(app, what, name, thing, options, lines):
         starred = re.compile(r"(?<![`*])(?:\*{1,2}|\|)(?=\w)")
@@ -53,3 +58,4 @@ def setup(app):
         ]  # fmt: skip
 
     app.connect("autodoc-process-docstring", escaped, priority=100)
+    app.connect("html-page-context", styled)

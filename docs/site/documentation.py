@@ -217,33 +217,33 @@ def _constant(name: str, value: object) -> str:
 
 
 def _methods() -> str:
-    """Return the table of saliency methods: options, needs, and what checks say of `mini`."""
+    """Return two tables of saliency methods: what checks say of `mini`, and how each is made."""
     from workbench.saliency import METHODS
     from workbench.saliency.methods import _shipped
 
-    rows = []
+    found, made = [], []
     for name, method in METHODS.items():
         options = ", ".join(f"`{key}={value!r}`" for key, value in method.options.items())
         checked = _shipped()["methods"].get(name)
         passed = "" if checked is None else ("passes" if checked["ok"] else "**fails**")
         similar = "" if checked is None else f"{checked['similarity']:.2f}"
         hits = (_share(domain.get(name)) for domain in json.loads(TRUTH.read_text()).values())
-        rows.append(
-            f"| `{name}` | {options} | {method.level} | {_cost(name)} | {' | '.join(hits)} "
-            f"| {passed} {similar} | {method.unit} | {method.paper} |"
-        )
+        found.append(f"| `{name}` | {' | '.join(hits)} | {passed} {similar} | {_cost(name)} |")
+        made.append(f"| `{name}` | {method.level} | {options} | {method.unit} | {method.paper} |")
     return (
         "# Methods of saliency\n\n"
-        "`wb.saliency.explain(trace, method=..., **options)`. Level: what a model has to offer, a "
-        "writer (texts and their log-probabilities) or a reader (its inside). Cost: passes "
-        "through the model and gradients, beside the trace. Drawn and CT: on reserved phantoms "
+        "`wb.saliency.explain(trace, method=..., **options)`. Drawn and CT: on reserved phantoms "
         "whose finding `mini` reports, the share of maps whose largest value lies on it, with "
         "the 95 % interval. Random weights: the rank correlation of the map with that of a model "
-        "with random weights, for `mini`; it should be low. `workbench benchmark saliency` makes "
-        "these numbers anew, with many more measures; the [log](../LOG.md) has them.\n\n"
-        "| method | options and defaults | level | cost | drawn | CT | random weights | unit "
-        "| source |\n"
-        "|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        "with random weights, for `mini`; it should be low. Cost: passes through the model and "
+        "gradients, beside the trace. `workbench benchmark saliency` makes these "
+        "numbers anew, with many more measures; the [log](../LOG.md) has them.\n\n"
+        "| method | drawn | CT | random weights | cost |\n"
+        "|---|---|---|---|---|\n" + "\n".join(found) + "\n\n"
+        "Level: what a model has to offer, a writer (texts and their log-probabilities) or a "
+        "reader (its inside).\n\n"
+        "| method | level | options and defaults | unit | source |\n"
+        "|---|---|---|---|---|\n" + "\n".join(made) + "\n"
     )
 
 
@@ -261,7 +261,8 @@ def _share(row: Sequence[float] | None) -> str:
     if row is None:
         return ""
     share, low, high, count = row
-    return f"{share:.2f} ({low:.2f} to {high:.2f}) of {count:.0f}"
+    interval = f"({low:.2f} to {high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{share:.2f} {interval} of {count:.0f}"
 
 
 def _command_line() -> str:
