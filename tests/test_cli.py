@@ -166,6 +166,11 @@ def test_table_aligns_words_left_and_numbers_right():
     assert shown.splitlines() == ["name   n", "----  --", "a      5", "bcd   12"]
 
 
+def test_table_leaves_missing_numbers_empty():
+    assert table([["a", 5], ["b", None]], header=("name", "n")).splitlines()[3:] == ["b"]
+    assert table([[1], [None], [20]], header=("n",)).splitlines()[2:] == [" 1", "", "20"]
+
+
 def test_wrap_keeps_line_breaks_and_width():
     lines = wrap("one\n\n" + "word " * 50).splitlines()
     assert lines[:2] == ["  one", ""]

@@ -46,7 +46,7 @@ COMMANDS = {
     "app": "look at model, errors, studies and training in the browser",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
-    "benchmark": "score saliency methods or hallucination detectors against phantoms",
+    "benchmark": "score saliency methods, hallucination detectors and remedies",
     "train": "fine-tune a model by a recipe, plan its memory, or make mini again",
 }
 

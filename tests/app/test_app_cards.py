@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import time
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from workbench.commands._app_site import READING, SIDE, UNREADABLE, Cards, Site
@@ -79,3 +81,13 @@ def test_the_page_does_not_wait_for_a_slow_image(tmp_path, monkeypatch):
 def test_a_page_says_which_folder_and_person_it_is_about(given, kind, shows):
     (page,) = [page for page in Site(**given).pages if page.kind == kind]
     assert page.shows == shows
+
+
+@pytest.mark.parametrize(
+    ("whole", "said"),
+    [(False, "The suspected errors of a run one"), (True, "Every report of a run")],
+)
+def test_the_start_says_whether_the_whole_run_is_listed(whole, said):
+    pages = FileSystemLoader(str(files("workbench") / "commands" / "app_pages"))
+    start = Environment(loader=pages).get_template("start.html")
+    assert said in start.render(site=Site(run="/r", whole=whole), cards=[READING], notice="")

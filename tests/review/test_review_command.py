@@ -42,6 +42,15 @@ def test_queue(run, tmp_path, capsys):
         json.loads(said(capsys, *given[:4], *more, "--json")) for more in (("--whole",), ())
     )
     assert every["kinds"]["nothing suspect"] == every["entries"] - suspect["entries"] > 0
+    rest = json.loads(said(capsys, *given[:4], "--kind", "nothing suspect", "--json"))
+    assert rest["entries"] == every["kinds"]["nothing suspect"]
+
+
+def test_a_queue_without_a_slice_to_test_says_so(run, capsys):
+    rows = pd.read_parquet(run / "results.parquet").head(8)
+    rows.to_parquet(run / "results.parquet")
+    words = said(capsys, "queue", run, "--manifest", run / "m.parquet")
+    assert "no slice has enough patients" in words and "0 of 0" not in words
 
 
 def test_agreement_and_exports(run, tmp_path, capsys):

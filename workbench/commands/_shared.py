@@ -68,11 +68,13 @@ def wrap(text: str, *, indent: str = "  ") -> str:
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
-    """Return rows as aligned columns under a header; numbers are set to the right."""
+    """Return rows as aligned columns under a header; numbers go right, None is an empty cell."""
     lines: list[list[str]] = [[] for _ in range(len(rows) + 2)]
     for name, *cells in zip(header, *rows, strict=True):
+        given = [cell for cell in cells if cell is not None]
+        number = bool(given) and all(isinstance(cell, (int, float)) for cell in given)
+        cells = ["" if cell is None else cell for cell in cells]
         width = max(len(str(cell)) for cell in (name, *cells))
-        number = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
         for line, cell in zip(lines, (name, "-" * width, *cells), strict=True):
             line.append(str(cell).rjust(width) if number else str(cell).ljust(width))
     return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -58,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
 )
 def _queue(args: argparse.Namespace) -> int:
     from workbench.review import queue as open_queue
-    from workbench.review.suspects import check_kinds
+    from workbench.review.suspects import WITHOUT, check_kinds
 
     # reading all texts may take minutes
     check_kinds([args.kind] if args.kind else [])
+    args.whole |= args.kind == WITHOUT
     standard_name(args.finding or NO_FINDING)
     shared.at_least(args, sample=1)
     queue = open_queue(args.run, progress=True, **chosen(args, "manifest task whole"))
@@ -84,7 +85,9 @@ def _queued(args: argparse.Namespace, queue: ErrorQueue, summary: dict) -> Itera
     pairs = ", ".join(f"{summary[f'{name}_pairs']:,} {name}" for name in known)
     yield f"pairs of report and finding: {pairs}"
     worse = queue.slices.worse
-    yield f"{len(worse)} of {summary['slices_tested']:,} slices are worse than the rest"
+    few = "no slice has enough patients and errors to be compared with the rest"
+    tested = summary["slices_tested"]
+    yield f"{len(worse)} of {tested:,} slices are worse than the rest" if tested else few
     for item in worse[:5]:
         yield shared.wrap(f"{item}, p {item.p:.1g}")
     for text in summary["notes"]:

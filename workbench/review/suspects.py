@@ -53,7 +53,7 @@ KINDS = (
     "unusual log-prob",
     "nothing suspect",
 )
-FLIP, DISPUTE = KINDS[2], KINDS[4]
+FLIP, DISPUTE, WITHOUT = KINDS[2], KINDS[4], KINDS[-1]
 OUTLIER = 3.5
 _SIDES = np.array(SIDE_NAMES, dtype=object)
 _ONE = (SIDE["left"], SIDE["right"])
@@ -196,7 +196,7 @@ def find_suspects(
     parts.append(_by_case(KINDS[8], modified_z(logprobs) < -OUTLIER, logprobs))
     if whole:
         suspect = pd.concat([part["case"] for part in parts])
-        parts.append(_by_case(KINDS[9], ~joined.cases.index.isin(suspect)))
+        parts.append(_by_case(WITHOUT, ~joined.cases.index.isin(suspect)))
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     found = found.reindex(columns=[*COLUMNS]).astype(object).fillna("").astype({"case": int})
     found["confidence"] = sure[found["case"]]
