@@ -95,9 +95,10 @@ def test_two_hundred_random_clicks_and_keys_leave_python_answering(bare, mini, c
 def test_saved_page_works_without_python(bare, mini, case, tmp_path):
     widget = wb.explore(mini, case, against="rollout")
     saved = widget.save(tmp_path / "page.html").read_text(encoding="utf-8")
-    page = bare.page()
+    page = bare.page(dark=True)
     page.set_content(saved)
     title(page, "attention: ")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(12, 14, 18)"
     first = radiograph(page)
     page.click(".wbx-word >> nth=2")
     title(page, "attention: is")

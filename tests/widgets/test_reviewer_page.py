@@ -129,6 +129,19 @@ def test_the_grid_is_walked_by_arrows_and_judges_nothing(opened):
     count(page, "1 of 6 judged")
 
 
+def test_no_word_of_a_verdict_is_cut_on_a_phone(opened):
+    page = opened(width=390)
+    cut = """[...document.querySelectorAll('.desk-verdict-name')].filter((one) => {
+        const range = document.createRange(), text = one.firstChild;
+        return [...text.data.matchAll(/\\w+/g)].some((word) => {
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            return range.getClientRects().length > 1;
+        });
+    }).map((one) => one.textContent)"""
+    assert page.evaluate(cut) == []
+
+
 def test_a_view_is_saved_found_again_and_forgotten(opened):
     page = opened()
     page.select_option(".rev-filters select >> nth=2", "to judge")

@@ -55,7 +55,8 @@ def explorer_page(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>body{{margin:1rem;background:#f1f2f4}}{looks}</style>"
+        f"<style>body{{margin:1rem;background:#f1f2f4}}"
+        f"body:has(.wb[data-theme=dark]){{background:#0c0e12}}{looks}</style>"
         '</head><body data-workbench-page><main id="app"></main>'
         f'<script type="application/json" id="held">{data}</script>'
         f'<script type="module">{code}</script></body></html>\n'
