@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,7 @@ from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.checks import check
 from workbench.backends.families import TESTED
 from workbench.backends.reader import picture_of
-from workbench.backends.vlm_processor import load_processor, render
+from workbench.backends.vlm_processor import load_processor, processor_class, render
 from workbench.errors import CheckpointError, InputError, OptionError
 from workbench.model.prompt import Message, report_messages
 
@@ -223,6 +226,16 @@ def test_refusals_say_what_to_do(directory, tmp_path, model):
 def test_weights_that_are_missing_are_no_model(directory, tmp_path):
     import shutil
 
+def test_the_processor_is_the_one_that_the_checkpoint_names(directory, tmp_path):
+    """Pixtral is of type "llava" too; with llava's processor marks between rows would be absent."""
+    named = shutil.copytree(directory("llava"), tmp_path / "named")
+    for kind, expected in (("InternVLProcessor", "InternVLProcessor"), ("Other", "LlavaProcessor")):
+        file = named / "processor_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"processor_class": kind}))
+        assert processor_class(named).__name__ == expected
+
+
+def test_weights_that_are_missing_are_no_model(directory, tmp_path):
     from safetensors.torch import load_file, save_file
 
     broken = shutil.copytree(directory("llava"), tmp_path / "broken")

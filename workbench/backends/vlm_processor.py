@@ -13,10 +13,17 @@ from typing import Any
 
 from jinja2 import TemplateError
 from transformers import AutoConfig, ProcessorMixin
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.models.auto.processing_auto import (
+    PROCESSOR_MAPPING,
+    processor_class_from_name,
+)
 
 from workbench.errors import CheckpointError, InputError, MissingDependencyError
 from workbench.model.prompt import IMAGE_MARK, Message
+from workbench.model.weights import read_object
+
+#: Files that may name a checkpoint's class of processors; the first that does counts.
+_NAMED_IN = "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"
 
 
 def still(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
@@ -46,6 +53,18 @@ def still(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     return type(kind.__name__, bases, {})
 
 
+def processor_class(directory: str | Path) -> type[ProcessorMixin]:
+    """Return the class that a checkpoint names for its processor, else that of its family.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    named = (read_object(Path(directory, file)).get("processor_class") for file in _NAMED_IN)
+    found: Any = processor_class_from_name(str(next(filter(None, named), "")))
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    return found or PROCESSOR_MAPPING[type(config)]
+
+
 def load_processor(directory: str | Path) -> ProcessorMixin:
     """Return the processor of a local checkpoint: images and text, PIL only, no remote code.
 
@@ -53,11 +72,10 @@ def load_processor(directory: str | Path) -> ProcessorMixin:
         CheckpointError: the family has no processor in transformers, or its files do not fit.
         MissingDependencyError: the family's processor needs a package that is not installed.
     """
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    name = config.model_type
+    name = read_object(Path(directory, "config.json")).get("model_type")
     try:
-        kind: Any = PROCESSOR_MAPPING[type(config)]
-        return still(kind).from_pretrained(directory, local_files_only=True, backend="pil")
+        kind: Any = still(processor_class(directory))
+        return kind.from_pretrained(directory, local_files_only=True, backend="pil")
     except KeyError as error:
         raise CheckpointError(
             f"transformers has no processor for models of type {name!r}; expected an "
