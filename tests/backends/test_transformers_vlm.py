@@ -223,8 +223,33 @@ def test_refusals_say_what_to_do(directory, tmp_path, model):
         )
 
 
-def test_weights_that_are_missing_are_no_model(directory, tmp_path):
-    import shutil
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("config.json", {"text_config": {"hidden_size": "big"}}, "its config.json .* expected int"),
+        ("config.json", {"text_config": {"num_attention_heads": 7}}, "its config.json .* multiple"),
+        ("config.json", {"text_config": {"model_type": "nothing"}}, "its config.json"),
+        (
+            "config.json",
+            {"text_config": {"intermediate_size": 72}},
+            r"of another shape .* of \(48, 72\)",
+        ),
+        ("processor_config.json", {"patch_size": None}, "a prompt about a picture"),
+        ("processor_config.json", {"chat_template": "{{ messages[0] "}, "a prompt about a picture"),
+        ("tokenizer_config.json", {"eos_token": None}, "names no token that ends a text"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_plain_sentence(directory, tmp_path, file, change, said):
+    broken = shutil.copytree(directory("llava"), tmp_path / "broken")
+    (broken / "chat_template.jinja").unlink(missing_ok="chat_template" not in change)
+    found = json.loads((broken / file).read_text())
+    for key, value in change.items():
+        found[key] = found[key] | value if isinstance(value, dict) else value
+    (broken / file).write_text(json.dumps(found))
+    with pytest.raises(CheckpointError, match=said) as refused:
+        wb.load_model(broken, device="cpu")
+    assert len(str(refused.value)) < 500 and "\n" not in str(refused.value)
+
 
 def test_the_processor_is_the_one_that_the_checkpoint_names(directory, tmp_path):
     """Pixtral is of type "llava" too; with llava's processor marks between rows would be absent."""

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from workbench.backends.transformers_vlm import Sequencing, Vlm
+from workbench.errors import CheckpointError
 from workbench.generation.engine import Engine, Guide, Request, Step, prefix_key
 from workbench.generation.kvcache import Decoding
 from workbench.generation.sampling import Sampler
@@ -30,6 +31,10 @@ class VlmTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._own = tokenizer
+        if tokenizer.eos_token_id is None:
+            raise CheckpointError(
+                "tokenizer_config.json names no token that ends a text; expected eos_token"
+            )
         self.eos_id = int(tokenizer.eos_token_id)
         cleans = getattr(tokenizer, "clean_up_tokenization_spaces", False)
         self.settings = {"clean_up_tokenization_spaces": bool(cleans)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from jinja2 import TemplateError
@@ -83,7 +84,8 @@ def load_processor(directory: str | Path) -> ProcessorMixin:
         ) from error
     except ImportError as error:
         raise MissingDependencyError(
-            f"the processor of models of type {name!r} needs a package that is not here: {error}"
+            f"the processor of models of type {name!r} needs a package that is not here: "
+            f"{shorten(str(error), 200)}"
         ) from error
 
 
@@ -100,7 +102,7 @@ def render(
     """
     if not _template(processor):
         text = "\n".join(part.content for part in messages if part.role == "user")
-        mark = getattr(processor, "image_token", IMAGE_MARK)
+        mark = str(getattr(processor, "image_token", IMAGE_MARK))  # of some an AddedToken
         return text.replace(f"{IMAGE_MARK}\n", mark, 1).strip() + (answer or "")
     try:
         return _rendered(processor, messages, answer)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Self, cast
 
 import numpy as np
@@ -24,7 +26,7 @@ from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader
 from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_engine import VlmEngine, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
-from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
+from workbench.errors import CheckpointError, InputError, MissingDependencyError, OptionError
 from workbench.generation.options import ContextBudget, end_ids
 from workbench.generation.result import ModelIdentity
 from workbench.model.card import CARD_FILE, ModelCard, config_of, describe
@@ -151,8 +153,16 @@ def load_vlm(
             device_map=placement.device_map,
             quantization_config=quantisation_config(placement),
             attn_implementation="eager" if capped else None,
+            ignore_mismatched_sizes=True,  # they are refused below
         )  # fmt: skip
     network, report = opened
+    misshapen = sorted(report["mismatched_keys"])
+    if misshapen:
+        name, there, asked = misshapen[0]
+        raise CheckpointError(
+            f"{found.name} holds {len(misshapen)} weights of another shape than its config.json "
+            f"asks for, such as {name}: {tuple(there)} instead of {tuple(asked)}; copy both again"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -173,17 +183,30 @@ def open_empty(directory: Path) -> tuple[Vlm, Shape]:
     Raises:
         CheckpointError: see `load_vlm`.
     """
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    network = empty_model(config)
-    try:
+    kind = read_object(directory / "config.json").get("model_type")
+    with _plainly(kind, "its config.json does not describe a network with a vision tower"):
+        config = AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
+        network, side = empty_model(config), image_side(config)
+    with _plainly(kind, "a prompt about a picture cannot be made"):
         vlm = Vlm(network, load_processor(directory))
-        return vlm, Shape.of(network, vlm.tokens_of(image_side(config)))
-    except WorkbenchError:
+        tokens = vlm.tokens_of(side)
+    with _plainly(kind, "its parts are not where those of others are"):
+        return vlm, Shape.of(network, tokens)
+
+
+@contextmanager
+def _plainly(kind: object, what: str) -> Iterator[None]:
+    """Say in one sentence what a block of transformers, which may raise anything, raised."""
+    try:
+        yield
+    except (CheckpointError, MissingDependencyError):
         raise
-    except Exception as error:  # of the processor, which may raise anything
+    except Exception as error:
+        told = shorten(f"{type(error).__name__}: {error}", 250, placeholder=" ...")
         raise CheckpointError(
-            f"a model of type {network.config.model_type!r} cannot be opened: a prompt about a "
-            f"picture cannot be made ({type(error).__name__}: {error})"
+            f"a model of type {kind!r} cannot be opened: {what} ({told})"
         ) from error
 
 
