@@ -339,6 +339,27 @@ def aya_vision(directory: Path) -> Path:
     return _write(directory, config, processor)
 
 
+def deepseek_vl_hybrid(directory: Path) -> Path:
+    """Two vision towers, and an image of its own for each; in no list of families."""
+    words = tokenizer(image_token="<image>")
+    images = tf.DeepseekVLHybridImageProcessorPil(
+        size={"height": 42, "width": 42}, min_size=14,
+        high_res_size={"height": 112, "width": 112}, high_res_min_size=14,
+    )  # fmt: skip
+    fine = tf.SamVisionConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=112, mlp_dim=40,
+        output_channels=16, window_size=4, global_attn_indexes=[1],
+    )  # fmt: skip
+    config = tf.DeepseekVLHybridConfig(
+        vision_config=tf.SiglipVisionConfig(**siglip(42)), high_res_vision_config=fine,
+        text_config=text(tf.LlamaConfig, len(words)), image_token_id=_id(words, "<image>"),
+    )  # fmt: skip
+    made = tf.DeepseekVLHybridProcessor
+    return _write(
+        directory, config, made(images, words, num_image_tokens=36, chat_template=_chat("<image>"))
+    )
+
+
 FAMILIES: Mapping[str, Callable[[Path], Path]] = {
     make.__name__: make
     for make in (

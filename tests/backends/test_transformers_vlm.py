@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import workbench as wb
-from tests.backends.families import FAMILIES, kept, qwen3_5
+from tests.backends.families import FAMILIES, deepseek_vl_hybrid, kept, llava, qwen3_5
 from workbench.backends import families as known
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.checks import check
@@ -186,6 +186,12 @@ def test_a_family_that_fails_a_check_is_refused_with_the_row(directory, monkeypa
     with pytest.raises(CheckpointError, match=r"teacher forcing against generate is .* doctor"):
         wb.load_model(directory("paligemma"), device="cpu")
     assert wb.load_model(directory("llava"), device="cpu").card.name == "llava"
+
+
+def test_a_model_that_gets_an_image_twice_is_refused(tmp_path):
+    """A map made by changes of one of the two would tell half of what the model saw."""
+    with pytest.raises(CheckpointError, match="enters by 'high_res_pixel_values' too"):
+        wb.load_model(deepseek_vl_hybrid(tmp_path / "hybrid"), device="cpu")
 
 
 def test_no_hook_and_no_function_stays(model):

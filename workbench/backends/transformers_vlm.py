@@ -273,6 +273,13 @@ class Vlm:
         noise = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         made = self._plain(Image.fromarray(noise).convert("RGB"))
         ids, values = made["input_ids"][0].tolist(), self._of_image(made)
+        black = self._of_image(self._plain(Image.new("RGB", (size[1], size[0]))))
+        for name, value in values.items():
+            if name != "pixel_values" and not torch.equal(value, black[name]):
+                raise CheckpointError(
+                    f"the image enters by {name!r} too, so that changes of 'pixel_values' alone "
+                    "would be changes of half an image"
+                )
 
         def features(pixels: torch.Tensor) -> torch.Tensor:
             return self.own_rows({**values, "pixel_values": pixels.to(self.network.dtype)}, ids)
