@@ -211,10 +211,14 @@ def _stop(call):
 
 def test_a_template_without_a_system_turn_gets_its_text_in_the_question(directory):
     processor = load_processor(directory("llava"))
+    rendered = processor.chat_template
     strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    processor.chat_template = strict + processor.chat_template
-    text = render(processor, report_messages())
-    assert "helpful radiologist" in text and text.count("<image>") == 1 and "system:" not in text
+    deaf = "messages if message['role'] != 'system' %}"
+    for template in (strict + rendered, rendered.replace("messages %}", deaf, 1)):
+        processor.chat_template = template
+        text = render(processor, report_messages())
+        assert "helpful radiologist" in text and "system:" not in text
+        assert text.count("<image>") == 1
 
 
 def test_refusals_say_what_to_do(directory, tmp_path, model):

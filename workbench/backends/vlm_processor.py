@@ -104,10 +104,13 @@ def render(
         text = "\n".join(part.content for part in messages if part.role == "user")
         mark = str(getattr(processor, "image_token", IMAGE_MARK))  # of some an AddedToken
         return text.replace(f"{IMAGE_MARK}\n", mark, 1).strip() + (answer or "")
+    has_system = len(messages) > 1 and messages[0].role == "system"
     try:
-        return _rendered(processor, messages, answer)
+        text = _rendered(processor, messages, answer)
+        if not has_system or "".join(messages[0].content.split()) in "".join(text.split()):
+            return text
     except TemplateError as error:
-        if len(messages) < 2 or messages[0].role != "system":
+        if not has_system:
             raise InputError(f"the chat template takes no such dialogue: {error}") from error
     system, first, *rest = messages
     asked = first.content.removeprefix(f"{IMAGE_MARK}\n")
