@@ -100,7 +100,7 @@ def _id(words: tf.PreTrainedTokenizerFast, token: str) -> int:
     return int(words.convert_tokens_to_ids(token))
 
 
-def llava(directory: Path, size: int = 42) -> Path:
+def llava(directory: Path, size: int = 42, decoder: type = tf.LlamaConfig, **more: object) -> Path:
     """CLIP with a class token that is dropped; shorter edge, then centre crop."""
     words = tokenizer(image_token="<image>")
     images = tf.LlavaImageProcessorPil(
@@ -116,7 +116,7 @@ def llava(directory: Path, size: int = 42) -> Path:
     )
     config = tf.LlavaConfig(
         vision_config=tf.CLIPVisionConfig(**siglip(size), projection_dim=32),
-        text_config=text(tf.LlamaConfig, len(words)),
+        text_config=text(decoder, len(words), **more),
         image_token_index=_id(words, "<image>"),
         vision_feature_layer=-2,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,13 +87,9 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
     network: Any = getattr(model, "network", model)
     decoder = model.decoder
     name = f"{NAME}-{next(_numbers)}"
-    every = (getattr(part, "config", None) for part in network.modules())
-    found: dict[int, Any] = {
-        id(config): config for config in every if hasattr(config, "_attn_implementation")
-    }
-    configs = list(found.values())
+    configs = configs_of(network)
     before = [config._attn_implementation for config in configs]
-    usual = dict(zip(found, (own or "sdpa" for own in before), strict=True))
+    usual = {id(one): own or "sdpa" for one, own in zip(configs, before, strict=True)}
     inside = {id(part) for part in decoder.modules()}
     numbers: dict[str, dict[int, int]] = {"vision": {}, "language": {}}
 
@@ -131,10 +127,22 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
         with _places(decoder) as start:
             yield
     finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
+        put_back(configs, before)
         AttentionInterface._global_mapping.pop(name, None)
         AttentionMaskInterface._global_mapping.pop(name, None)
+
+
+def configs_of(network: nn.Module) -> list[Any]:
+    """Return every configuration in a network that names an implementation of attention."""
+    every = (getattr(part, "config", None) for part in network.modules())
+    found = {id(one): one for one in every if hasattr(one, "_attn_implementation")}
+    return list(found.values())
+
+
+def put_back(configs: Sequence[Any], implementations: Sequence[str | None]) -> None:
+    """Give configurations their implementations of attention back; one sets those inside it."""
+    for config, own in zip(configs, implementations, strict=True):
+        config._attn_implementation = own
 
 
 @contextmanager

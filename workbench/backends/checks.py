@@ -14,7 +14,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from workbench.backends.attending import Call, attention_rows, watch_attention
+from workbench.backends.attending import (
+    Call,
+    attention_rows,
+    configs_of,
+    put_back,
+    watch_attention,
+)
 from workbench.backends.reader import picture_of
 from workbench.backends.transformers_vlm import Inputs, Vlm
 from workbench.errors import CheckpointError
@@ -164,14 +170,15 @@ def _rows(case: _Case) -> float:
             found[call.layer] = attention_rows(call)
 
     inputs = {**case.inputs, **case.vlm.text_inputs(case.ids), "use_cache": False}
-    before = network.config._attn_implementation or "sdpa"
+    configs = configs_of(network)
+    before = [config._attn_implementation for config in configs]
     network.set_attn_implementation("eager")
     try:
         eager = network(**inputs, output_attentions=True).attentions or ()
         with watch_attention(case.vlm, keep):
             network(**inputs)
     finally:
-        network.set_attn_implementation(before)
+        put_back(configs, before)
     if not eager or len(eager) != len(found):
         raise CheckpointError(f"{len(eager)} layers with eager attention, {len(found)} seen")
     pairs = zip(sorted(found), eager, strict=True)

@@ -26,13 +26,21 @@ WRITTEN_TOKEN_TYPE = {"paligemma": 1}
 #: Kinds of decoder layers, as `config.layer_types` names them, that have no attention.
 WITHOUT_ATTENTION = frozenset({"linear_attention", "conv", "moe"})
 
-#: Families that the tests prove; others have to pass the checks when they are loaded.
-TESTED = frozenset(
-    {
-        "aya_vision", "gemma3", "idefics3", "internvl", "llava", "llava_next", "llava_onevision",
-        "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_vl",
-    }
-)  # fmt: skip
+#: Families that the tests prove, with the kinds of decoder and of vision tower that they prove
+#: them with; others have to pass the checks when they are loaded.
+TESTED = {
+    "aya_vision": ("cohere2", "siglip_vision_model"),
+    "gemma3": ("gemma3_text", "siglip_vision_model"),
+    "idefics3": ("llama", "idefics3_vision"),
+    "internvl": ("qwen2", "internvl_vision"),
+    "llava": ("llama", "clip_vision_model"),
+    "llava_next": ("mistral", "clip_vision_model"),
+    "llava_onevision": ("qwen2", "siglip_vision_model"),
+    "paligemma": ("gemma2", "siglip_vision_model"),
+    "qwen2_5_vl": ("qwen2_5_vl_text", "qwen2_5_vl_vision"),
+    "qwen2_vl": ("qwen2_vl_text", "qwen2_vl_vision"),
+    "qwen3_vl": ("qwen3_vl_text", "qwen3_vl_vision"),
+}
 
 _Kind = TypeVar("_Kind", Prompts, BoxConvention)
 

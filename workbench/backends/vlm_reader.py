@@ -130,8 +130,8 @@ def load_vlm(
 ) -> tuple[PreTrainedModel, ProcessorMixin, ModelCard, Placement]:
     """Load a checkpoint of any image-text-to-text family of transformers.
 
-    No remote code, safetensors only. A family that the project's tests do not know has to pass
-    `workbench.backends.checks` first.
+    No remote code, safetensors only. What the project's tests do not know, a family or its
+    decoder or vision tower, has to pass `workbench.backends.checks` first.
 
     Raises:
         CheckpointError: transformers does not know the family, weights are missing, or a check
@@ -172,7 +172,8 @@ def load_vlm(
     network.eval().requires_grad_(False)
     card = replace(card_of_vlm(found, empty, shape), placement=placement.stated)
     say_once(found.name, card.notice, card.licence)
-    if verify and config.model_type not in TESTED:
+    parts = config.get_text_config().model_type, config.vision_config.model_type
+    if verify and TESTED.get(config.model_type) != parts:
         need_all(check(Vlm(network, empty.own_processor)))
     return network, empty.own_processor, card, placement
 
