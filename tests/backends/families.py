@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers as tf
@@ -358,6 +359,31 @@ def deepseek_vl_hybrid(directory: Path) -> Path:
     return _write(
         directory, config, made(images, words, num_image_tokens=36, chat_template=_chat("<image>"))
     )
+
+
+def ernie4_5_vl_moe(directory: Path) -> Path:
+    """Experts by the type of a token, and marks that are of the image's type; in no list."""
+    marks = {
+        "image": "<|image_pad|>", "image_start": "<|vision_start|>", "image_end": "<|vision_end|>",
+        "video": "<|video_pad|>", "video_start": "<boi>", "video_end": "<eoi>",
+    }  # fmt: skip
+    words = tokenizer(**{f"{name}_token": mark for name, mark in marks.items()})
+    images = tf.Ernie4_5_VLMoeImageProcessorPil(
+        patch_size=7, merge_size=2, size={"shortest_edge": 28 * 28, "longest_edge": 70 * 70}
+    )
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+    experts = {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1}
+    config = tf.Ernie4_5_VLMoeConfig(
+        vision_config=siglip(0) | {"depth": 2, "num_heads": 4, "spatial_merge_size": 2},
+        text_config=text(
+            None, len(words), rope_parameters=rope, moe_intermediate_size=[24, 24], **experts
+        ),
+        **{f"{name}_token_id": _id(words, mark) for name, mark in marks.items()},
+    )
+    image = marks["image_start"] + marks["image"] + marks["image_end"]
+    made: Any = still(tf.Ernie4_5_VLMoeProcessor)(images, words, None, chat_template=_chat(image))
+    made.save_pretrained = partial(tf.ProcessorMixin.save_pretrained, made)  # its own wants a font
+    return _write(directory, config, made)
 
 
 FAMILIES: Mapping[str, Callable[[Path], Path]] = {

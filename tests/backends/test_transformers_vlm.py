@@ -11,7 +11,14 @@ import torch
 import transformers
 
 import workbench as wb
-from tests.backends.families import FAMILIES, deepseek_vl_hybrid, kept, llava, qwen3_5
+from tests.backends.families import (
+    FAMILIES,
+    deepseek_vl_hybrid,
+    ernie4_5_vl_moe,
+    kept,
+    llava,
+    qwen3_5,
+)
 from workbench.backends import families as known
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.checks import check
@@ -198,6 +205,15 @@ def test_a_family_that_fails_a_check_is_refused_with_the_row(directory, monkeypa
     with pytest.raises(CheckpointError, match=r"teacher forcing against generate is .* doctor"):
         wb.load_model(directory("paligemma"), device="cpu")
     assert wb.load_model(directory("llava"), device="cpu").card.name == "llava"
+
+
+def test_types_of_tokens_are_those_of_the_processor(tmp_path):
+    """Of ERNIE 4.5 two kinds of them, and marks around the image have the image's in one."""
+    ours = wb.load_model(ernie4_5_vl_moe(tmp_path / "ernie"), device="cpu", dtype="float32")
+    text = render(ours.own_processor, report_messages())
+    made = ours.process(picture_of(torch.zeros(1, 1, 70, 90)), text)
+    found = ours.text_inputs(made["input_ids"][0].tolist())
+    assert len(found) == 4 and all(torch.equal(made[name], found[name]) for name in found)
 
 
 def test_a_model_that_gets_an_image_twice_is_refused(tmp_path):

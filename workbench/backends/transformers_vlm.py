@@ -42,8 +42,8 @@ from workbench.reports.boxes import Processed
 Inputs = Mapping[str, torch.Tensor]
 
 #: Inputs that belong to the text; what else a processor returns belongs to the image.
-_OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
-_TYPES = ("token_type_ids", "mm_token_type_ids")
+_TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
+_OF_TEXT = {"input_ids", "attention_mask", "labels", *_TYPES}
 
 #: A prompt about an image.
 SHORTEST = [Message("user", f"{IMAGE_MARK}\n.")]
@@ -118,8 +118,12 @@ class Vlm:
                 f"the processor of type {config.model_type!r} puts no image token "
                 f"(id {self.image_id}) into a prompt about an image"
             )
-        at = ids.index(self.image_id)
-        self._types = {name: int(made[name][0, at]) for name in _TYPES if name in made}
+        # the image's tokens, and of some families marks around it, are of another type than text
+        self._types = {
+            name: {one: kind for one, kind in zip(ids, made[name][0].tolist(), strict=True) if kind}
+            for name in _TYPES
+            if name in made
+        }
 
     @property
     def device(self) -> torch.device:
@@ -181,8 +185,10 @@ class Vlm:
         """
         row = torch.from_numpy(np.array(ids, np.int64)).to(self.device)
         found = {"input_ids": row, "attention_mask": torch.ones_like(row)}
-        for name, kind in self._types.items():
-            found[name] = torch.where(row == self.image_id, kind, 0)
+        for name, kinds in self._types.items():
+            found[name] = torch.zeros_like(row)
+            for one, kind in kinds.items():
+                found[name][row == one] = kind
             if written and name == "token_type_ids":
                 found[name][-written:] = WRITTEN_TOKEN_TYPE.get(self.network.config.model_type, 0)
         return {name: value.expand(batch, -1) for name, value in found.items()}
