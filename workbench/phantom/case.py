@@ -247,7 +247,7 @@ def _in_chest(
     from workbench.phantom.ct.lesions import located, volume_loss  # reads the volume
 
     shape = replace(anatomy["shape"], rise=volume_loss(lesions))
-    return anatomy | {"shape": shape}, tuple(located(lesion, seed) for lesion in lesions)
+    return anatomy | {"shape": shape}, tuple(located(lesion, seed, shape) for lesion in lesions)
 
 
 def _projected(scene: Scene, size: int) -> Drawn:
@@ -325,7 +325,7 @@ def phantom(
         size: pixels along each edge; the same scene, drawn smaller or larger.
         side, zone, severity: wished-for values for the findings that have them.
         kind: wished-for kind of atelectasis ("linear", "lobar") or support device; "scan" makes the
-            nodule of a CT phantom the one that its patient had (24.6 mm, left lower lobe).
+            nodule of a CT phantom its patient's own (24.6 mm in the scan, left lower lobe).
 
     Raises:
         OptionError: an argument has a value that is not allowed.

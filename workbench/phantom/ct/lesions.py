@@ -1,6 +1,7 @@
 """Findings in three dimensions: what each adds to the attenuation of the chest, and where.
 
-A finding is made in the scan, before it is deformed and projected, from its anatomy: fluid fills
+A finding is made in the scan, before it is deformed and projected, from its anatomy (a nodule so
+that it is as large as is said in the chest that it ends up in): fluid fills
 the pleural space from below up to a meniscus, air lies between wall and a collapsed lung, a
 consolidation ends at its lobe and leaves bronchi open, septal lines stand in the outer lung.
 """
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from workbench import findings
 from workbench.phantom.anatomy import FIELD_MM, edge
+from workbench.phantom.ct.shape import Shape
 from workbench.phantom.ct.site import Patch, Site, distance, dome, rim_distance
 from workbench.phantom.ct.volume import chest
 from workbench.phantom.drawing import sides_of
@@ -45,8 +47,11 @@ def collapsed(lesion: Lesion, side: str) -> str:
     return f"{side} {'upper' if lesion.zone == 'upper' else 'lower'} lobe"
 
 
-def located(lesion: Lesion, seed: int) -> Lesion:
-    """Return a lesion with its place in the scan, and with its lobe where it is in one lung."""
+def located(lesion: Lesion, seed: int, shape: Shape) -> Lesion:
+    """Return a lesion with its place in the scan, and with its lobe where it is in one lung.
+
+    The nodule of the scan gets the size that it has in a chest of this shape.
+    """
     if lesion.zone is None:
         return lesion
     volume, sides = chest(), sides_of(lesion)
@@ -54,8 +59,12 @@ def located(lesion: Lesion, seed: int) -> Lesion:
         return replace(lesion, lobe=collapsed(lesion, sides[0]) if len(sides) == 1 else None)
     site = Site(volume, np.random.default_rng([seed, 10, *lesion.finding.encode()]))
     middles = {side: _middle(site, lesion, side) for side in sides}
-    lobe = volume.lobe(np.array(middles[sides[0]])) if len(sides) == 1 else None
-    return replace(lesion, lobe=lobe, params=lesion.params | {"middle": middles})
+    middle = np.array(middles[sides[0]])
+    lobe = volume.lobe(middle) if len(sides) == 1 else None
+    size = lesion.size_mm
+    if size is not None and lesion.kind == findings.SCAN:
+        size = round(size * float(np.cbrt(np.linalg.det(shape.stretch(middle, volume)))), 1)
+    return replace(lesion, lobe=lobe, size_mm=size, params=lesion.params | {"middle": middles})
 
 
 def _middle(site: Site, lesion: Lesion, side: str) -> tuple[float, ...]:
@@ -161,10 +170,14 @@ def _between(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
     return upper * (1 - down) + lower * down
 
 
-def _ball(site: Site, middle: np.ndarray, reach: float) -> tuple[tuple[slice, ...], np.ndarray]:
-    box = site.box(middle - reach, middle + reach)
-    away = [axis - at for axis, at in zip(site.axes(box), middle, strict=True)]
-    return box, np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
+def _ball(
+    site: Site, middle: np.ndarray, reach: float, stretch: np.ndarray
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Return the box around a ball, and how far places are from its middle once stretched, mm."""
+    ends = reach * np.linalg.norm(np.linalg.inv(stretch), axis=1)
+    box = site.box(middle - ends, middle + ends)
+    steps = [axis - at for axis, at in zip(site.axes(box), middle, strict=True)]
+    return box, np.sqrt(sum(np.square(sum(map(np.multiply, row, steps))) for row in stretch))
 
 
 def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
@@ -172,7 +185,7 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
     for side in sides_of(lesion):
         middle, wide = middle_of(lesion, side), _wide(lesion, side)
         lobe = site.volume.number(middle)
-        box, away = _ball(site, middle, wide * 1.35)
+        box, away = _ball(site, middle, wide * 1.35, np.eye(3))
         inside = edge(wide * (1 + 0.22 * site.noise(box, 22)) - away, 7)
         bronchi = edge(0.10 - np.abs(site.noise(box, 16)), 0.05) * edge(
             0.12 - np.abs(site.noise(box, 16)), 0.05
@@ -183,12 +196,12 @@ def consolidation(site: Site, lesion: Lesion) -> Iterator[Patch]:
 
 
 def nodule(site: Site, lesion: Lesion) -> Iterator[Patch]:
-    """A ball, smooth, lobulated or with spikes."""
+    """A ball of the chest that it is seen in, smooth, lobulated or with spikes."""
     if lesion.kind == findings.SCAN:
         yield _own_nodule(site)
         return
     radius, middle = _wide(lesion, str(lesion.side)), middle_of(lesion, str(lesion.side))
-    box, away = _ball(site, middle, radius * 1.7)
+    box, away = _ball(site, middle, radius * 1.7, site.shape.stretch(middle, site.volume))
     rough = site.rng.choice([0.03, 0.10, 0.20])
     shape = radius * (1 + rough * site.noise(box, max(radius * 0.7, 5.0))) - away
     yield site.fill(box, SOLID, edge(shape, 1.6) * (site.volume.density[box] < 0))

@@ -153,7 +153,8 @@ class _Room:
             paths = self.wires if lesion.finding == findings.DEVICE else ()
             return sum((path for path, _ in paths), np.zeros((self.size, self.size), np.float32))
         rng = np.random.default_rng([self.scene.seed, 8, *lesion.finding.encode()])
-        site = Site(self.volume, rng, bone=self.bone, supine=self.scene.view == "AP")
+        supine = self.scene.view == "AP"
+        site = Site(self.volume, rng, shape=self.shape, bone=self.bone, supine=supine)
         return larger(added_by(lesion, site, self.where, self.beam, self.fine), self.size)
 
     @cached_property

@@ -23,6 +23,8 @@ from workbench.phantom.ct.volume import Volume
 _REACH, _BESIDE = np.array([115.0, 80.0, 128.0]), np.array([-12.0, -6.0, -14.0])
 #: From how many mm along a ray on an organ counts as seen.
 _SEEN = 6.0
+#: mm on either side of a point over which it is told how the scan is stretched there.
+_NEAR = 10.0
 #: Least and most growth of the heart.
 GROWTH = (-0.28, 0.46)
 
@@ -73,6 +75,12 @@ class Shape:
         for _ in range(40):
             found = found - 0.6 * (self.to_scan(found, volume) - points)
         return found
+
+    def stretch(self, point: np.ndarray, volume: Volume) -> np.ndarray:
+        """Return the matrix (3, 3) from steps at a point of the scan to those of this chest."""
+        ends = _NEAR * np.concatenate([np.eye(3), -np.eye(3)])
+        ahead, behind = np.split(self.to_chest(point + ends, volume), 2)
+        return (ahead - behind).T / (2 * _NEAR)
 
 
 def _inner(volume: Volume, points: np.ndarray) -> np.ndarray:

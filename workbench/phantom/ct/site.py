@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from workbench.phantom.anatomy import edge
+from workbench.phantom.ct.shape import Shape
 from workbench.phantom.ct.volume import Volume, attenuation
 
 ZONE_ENDS = {"upper": (0.0, 0.36), "mid": (0.36, 0.66), "lower": (0.66, 1.0)}
@@ -32,9 +33,11 @@ class Site:
     """A chest in which a finding is made: densities, structures, distances, random numbers."""
 
     def __init__(
-        self, volume: Volume, rng: np.random.Generator, *, bone: float = 1.0, supine: bool = False
-    ) -> None:
+        self, volume: Volume, rng: np.random.Generator, *, shape: Shape | None = None,
+        bone: float = 1.0, supine: bool = False,
+    ) -> None:  # fmt: skip
         self.volume, self.rng, self.bone, self.supine = volume, rng, bone, supine
+        self.shape = shape or Shape()
 
     def lung(self, side: str) -> np.ndarray:
         """Return the lung of a side, boolean (slices, rows, columns)."""
