@@ -161,11 +161,15 @@ def standard_name(name: str) -> str:
     """Return the standard name of a finding, given that or a synonym in any case.
 
     Raises:
-        OptionError: the name is not known; the message lists the names that are.
+        OptionError: it is no text, or not known; the message lists the names that are.
 
     >>> wb.findings.standard_name("Edema")
     'pulmonary edema'
     """
+    if not isinstance(name, str):
+        raise OptionError(
+            f"a finding is named by a text, such as {ALL_FINDINGS[0]!r}; got {name!r}"
+        )
     key = " ".join(name.lower().replace("_", " ").split())
     found = SYNONYMS.get(key, key)
     if found not in ALL_FINDINGS:
