@@ -66,6 +66,14 @@ def test_it_moves_with_its_file_and_says_nothing_of_the_machine(manifest, tmp_pa
     assert len(records(tmp_path / "there" / "m.json")) == 3
 
 
+@pytest.mark.parametrize("source", ["phantom", "csv", "openi"])
+def test_only_an_address_is_a_url(manifest, tmp_path, source):
+    table = Manifest(manifest.frame.assign(source=source)).save(tmp_path / "m.csv")
+    said = json.loads(save_croissant(table, tmp_path / "m.json").read_text(encoding="utf-8"))
+    assert said.get("url", "").startswith("https://") == (source == "openi")
+    assert ("url" in said) == (source == "openi")
+
+
 def test_another_file_than_was_described_is_refused_by_the_reader(manifest, tmp_path):
     table = manifest.save(tmp_path / "m.csv")
     path = save_croissant(table, tmp_path / "m.json")

@@ -78,7 +78,7 @@ def save_croissant(
         name=title,
         description=_description(frame, cards),
         license=sorted(frame["licence"].dropna().unique()) or None,
-        url=cards[0].url if cards else None,
+        url=next((one.url for one in cards if one.url.startswith("http")), None),
         cite_as=" ".join(one.citation for one in cards) or None,
         distribution=[file],
         record_sets=[records],
