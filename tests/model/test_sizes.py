@@ -1,9 +1,12 @@
 """Parameter counts equal arithmetic on the configuration."""
 
+from types import SimpleNamespace
+
 import pytest
+from transformers import CLIPVisionConfig, Qwen2VLConfig, SwinConfig
 
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.sizes import empty_model, full_size_config, measure
+from workbench.model.sizes import empty_model, full_size_config, measure, tower
 
 
 def by_hand(config):
@@ -72,3 +75,16 @@ def test_loading_as_int8_takes_one_layer_beside_the_model():
     assert sizes.largest == 4096 * 11008
     assert sizes.bytes_to_load("int8") - sizes.bytes_as("int8") < 5e8
     assert sizes.bytes_to_load("bfloat16") == sizes.bytes_as("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (SwinConfig(depths=(2, 6), num_heads=(3, 12), embed_dim=96), (192, 768, 8, 12)),
+        (Qwen2VLConfig().vision_config, (1280, 5120, 32, 16)),
+        (CLIPVisionConfig(), (768, 3072, 12, 12)),
+    ],
+    ids=["in stages", "names of its own", "plain"],
+)
+def test_towers_of_other_models_are_counted(seen, expected):
+    assert tower(SimpleNamespace(vision_config=seen), 49) == (49, *expected)

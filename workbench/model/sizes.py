@@ -199,12 +199,14 @@ def tower(config: PreTrainedConfig, image_tokens: int) -> tuple[int, int, int, i
         own = config.vision
         return own.image_tokens + 1, own.width, own.mlp_width, own.layers, own.heads
     seen = _seen(config)
+    # a tower in stages (Swin) has blocks and heads of each, and ends at `hidden_size`;
     # of Qwen2-VL `hidden_size` is that of what it hands over
-    width = getattr(seen, "embed_dim", None) or seen.hidden_size
+    stages = getattr(seen, "depths", None)
+    width = (not stages and getattr(seen, "embed_dim", None)) or seen.hidden_size
     inner = getattr(seen, "intermediate_size", None) or 4 * width
-    layers = getattr(seen, "num_hidden_layers", None) or seen.depth
+    layers = sum(stages or ()) or getattr(seen, "num_hidden_layers", None) or seen.depth
     heads = getattr(seen, "num_attention_heads", None) or getattr(seen, "num_heads", 1)
-    return image_tokens, width, inner, layers, heads
+    return image_tokens, width, inner, layers, int(np.max(heads))
 
 
 def full_size_config() -> CxrLlavaConfig:
