@@ -62,8 +62,10 @@ def processor_class(directory: str | Path) -> type[ProcessorMixin]:
     """
     named = (read_object(Path(directory, file)).get("processor_class") for file in _NAMED_IN)
     found: Any = processor_class_from_name(str(next(filter(None, named), "")))
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    return found or PROCESSOR_MAPPING[type(config)]
+    if found:
+        return found
+    own: Any = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(directory, local_files_only=True))]
+    return own
 
 
 def load_processor(directory: str | Path) -> ProcessorMixin:

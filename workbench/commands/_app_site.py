@@ -308,8 +308,8 @@ def _explorer(site: Site, page: Page) -> DOMWidget:
 def _reviewer(site: Site, page: Page) -> DOMWidget:
     from workbench.widgets.reviewer import app
 
-    known = {"manifest": site.manifest, "root": site.root}
-    return app(site.run, reviewer=site.reviewer or "", whole=site.whole, **known)
+    who, known = site.reviewer or "", site.manifest
+    return app(site.run, reviewer=who, manifest=known, root=site.root, whole=site.whole)
 
 
 def _reader(site: Site, page: Page) -> DOMWidget:

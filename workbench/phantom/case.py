@@ -137,8 +137,8 @@ class Phantom:
         both = (self, other)
         if {(one.domain, one.seed) for one in both} != {(CT, self.seed)}:
             raise OptionError(f"expected two views of one CT phantom; got {self!r} and {other!r}")
-        beams = (replace(one.scene.anatomy["beam"], view=one.scene.view) for one in both)
-        return matching_lines(chest(), *beams, [one.image.size[0] for one in both])
+        mine, theirs = (replace(one.scene.anatomy["beam"], view=one.scene.view) for one in both)
+        return matching_lines(chest(), mine, theirs, [one.image.size[0] for one in both])
 
     def without(self, finding: str) -> Phantom:
         """Return the same chest drawn again without one finding.
