@@ -45,7 +45,7 @@ class Fake:
         self.batches = (*self.batches, (len(images), batch_size, images[0].size))
         answers = []
         for image in images:
-            seed, domain = re.search(r"seed (\d+) \((\w+)\)", image.contract.source).groups()
+            seed, domain = re.search(r"seed (\d+) \((\w+)", image.contract.source).groups()
             answers.append(answer(self.text(int(seed), domain)))
         return answers
 

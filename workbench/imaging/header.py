@@ -35,6 +35,7 @@ from workbench.imaging.vocabulary import (
     written_parts,
 )
 from workbench.radiograph import InputWarning
+from workbench.radiograph.contract import LATERAL_VIEW
 
 #: How far the sides of a pixel may differ before it is said.
 _SQUARE_TOLERANCE = 0.02
@@ -139,11 +140,7 @@ def _about_subject(ds: Dataset) -> Iterator[tuple[str, str]]:
             "ignore this where the tag is wrong",
         )
     if view_of(ds) == "lateral":
-        yield (
-            "lateral-view",
-            "this is a lateral view; the models read frontal (PA or AP) radiographs: pass the "
-            "frontal image of the study",
-        )
+        yield LATERAL_VIEW.code, LATERAL_VIEW.message
 
 
 def raise_frame_tags(ds: Dataset) -> None:

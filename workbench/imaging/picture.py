@@ -30,6 +30,7 @@ from workbench.imaging.guards import silent_libtiff
 from workbench.imaging.header import turned
 from workbench.imaging.sources import Reading, check_pixel_count, shared_name
 from workbench.radiograph import InputWarning, Radiograph
+from workbench.radiograph.contract import LATERAL_VIEW
 
 #: What may be opened. Formats that start other programs (EPS) or hold no pixels stay out.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -124,6 +125,7 @@ def _made(image: Image.Image, deep: np.ndarray | None, how: Reading) -> Radiogra
         image.load()
     orientation, notes = _orientation(image, ignored=how.fit == "crop" and not how.upright)
     grey, colour_notes = _grey(image, deep)
+    facts = _phantom_facts(image)
     grey = turned(grey, orientation)
     return Radiograph.from_array(
         grey,
@@ -131,8 +133,8 @@ def _made(image: Image.Image, deep: np.ndarray | None, how: Reading) -> Radiogra
         fit=how.fit,
         source=shared_name(how.name, grey.tobytes()),
         file_format=image.format or "PIL image",
-        warnings=notes + colour_notes,
-        **_phantom_facts(image),
+        warnings=notes + colour_notes + (LATERAL_VIEW,) * (facts.get("view") == "lateral"),
+        **facts,
     )
 
 

@@ -37,6 +37,7 @@ from workbench.phantom.scene import (
 )
 from workbench.phantom.wording import Question, questions, write_differential, write_report
 from workbench.radiograph import InputContract, Radiograph
+from workbench.radiograph.contract import LATERAL_VIEW
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: Sources of phantoms: two that are drawn, and one that is projected from a CT.
@@ -291,12 +292,14 @@ def draw(scene: Scene, *, size: int = 512) -> Phantom:
         raise OptionError(f"size must be between {SIZES[0]} and {SIZES[1]} pixels; got {size}")
     made = _projected(scene, size) if scene.domain == CT else render(scene, size)
     credit = f"; {CREDIT}" if scene.domain == CT else ""
+    lateral = scene.view == "LATERAL"
     contract = InputContract(
         source=f"phantom seed {scene.seed} ({_kind_of(scene)}){credit}",
         modality="phantom",
-        view="lateral" if scene.view == "LATERAL" else scene.view,
+        view="lateral" if lateral else scene.view,
         original_size=(size, size),
         domain="phantom",
+        warnings=(LATERAL_VIEW,) if lateral else (),
     )
     return Phantom(scene, Radiograph(made.pixels, contract), *made[1:])
 

@@ -37,6 +37,13 @@ class InputWarning:
     message: str
 
 
+#: What is said of a lateral view.
+LATERAL_VIEW = InputWarning(
+    "lateral-view",
+    "this is a lateral view; the models read frontal (PA or AP) radiographs: pass the frontal "
+    "image of the study",
+)
+
 #: Every code an `InputWarning` may carry, with what it stands for.
 WARNING_CODES = {
     "out-of-domain": "the model was not trained on images like this one",
