@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,9 +87,7 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
     network: Any = getattr(model, "network", model)
     decoder = model.decoder
     name = f"{NAME}-{next(_numbers)}"
-    configs = configs_of(network)
-    before = [config._attn_implementation for config in configs]
-    usual = {id(one): own or "sdpa" for one, own in zip(configs, before, strict=True)}
+    usual: dict[int, str] = {}
     inside = {id(part) for part in decoder.modules()}
     numbers: dict[str, dict[int, int]] = {"vision": {}, "language": {}}
 
@@ -122,27 +120,31 @@ def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
         AttentionInterface.register(name, attend)
         if masks is not None:
             AttentionMaskInterface.register(name, masks)
-        for config in configs:
-            config._attn_implementation = name
-        with _places(decoder) as start:
-            yield
+        with attention_put_back(network) as configs:
+            usual.update((id(one), one._attn_implementation or "sdpa") for one in configs)
+            for config in configs:
+                config._attn_implementation = name
+            with _places(decoder) as start:
+                yield
     finally:
-        put_back(configs, before)
         AttentionInterface._global_mapping.pop(name, None)
         AttentionMaskInterface._global_mapping.pop(name, None)
 
 
-def configs_of(network: nn.Module) -> list[Any]:
-    """Return every configuration in a network that names an implementation of attention."""
+@contextmanager
+def attention_put_back(network: nn.Module) -> Iterator[list[Any]]:
+    """Show every configuration in a network that names an implementation of attention.
+
+    After the block each names its own again; setting one sets those inside it.
+    """
     every = (getattr(part, "config", None) for part in network.modules())
-    found = {id(one): one for one in every if hasattr(one, "_attn_implementation")}
-    return list(found.values())
-
-
-def put_back(configs: Sequence[Any], implementations: Sequence[str | None]) -> None:
-    """Give configurations their implementations of attention back; one sets those inside it."""
-    for config, own in zip(configs, implementations, strict=True):
-        config._attn_implementation = own
+    found: dict[int, Any] = {id(one): one for one in every if hasattr(one, "_attn_implementation")}
+    before = [(config, config._attn_implementation) for config in found.values()]
+    try:
+        yield list(found.values())
+    finally:
+        for config, own in before:
+            config._attn_implementation = own
 
 
 @contextmanager

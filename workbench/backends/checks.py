@@ -16,9 +16,8 @@ import torch
 
 from workbench.backends.attending import (
     Call,
+    attention_put_back,
     attention_rows,
-    configs_of,
-    put_back,
     watch_attention,
 )
 from workbench.backends.reader import picture_of
@@ -170,15 +169,11 @@ def _rows(case: _Case) -> float:
             found[call.layer] = attention_rows(call)
 
     inputs = {**case.inputs, **case.vlm.text_inputs(case.ids), "use_cache": False}
-    configs = configs_of(network)
-    before = [config._attn_implementation for config in configs]
-    network.set_attn_implementation("eager")
-    try:
+    with attention_put_back(network):
+        network.set_attn_implementation("eager")
         eager = network(**inputs, output_attentions=True).attentions or ()
         with watch_attention(case.vlm, keep):
             network(**inputs)
-    finally:
-        put_back(configs, before)
     if not eager or len(eager) != len(found):
         raise CheckpointError(f"{len(eager)} layers with eager attention, {len(found)} seen")
     pairs = zip(sorted(found), eager, strict=True)
