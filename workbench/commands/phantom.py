@@ -65,22 +65,21 @@ def run(args: argparse.Namespace) -> int:
 def save(case: Phantom, out: Path) -> dict:
     """Write image, masks and truth of one phantom; return the truth as plain values."""
     from workbench.imaging.load import mask_name
+    from workbench.phantom.case import usual_view
 
     out.mkdir(parents=True, exist_ok=True)
     contract = case.image.contract
-    usual = "AP" if case.domain == "external" else "PA"
-    view = "" if contract.view == usual else f"_{contract.view.lower()}"
+    view = "" if contract.view == usual_view(case.domain) else f"_{contract.view.lower()}"
     stem = f"phantom_{case.domain}_{case.seed}{view}"
     mark = f"seed {case.seed} ({case.domain}), view {contract.view}"
-    credit = contract.source.partition("; ")[2]
-    _write_png(case.image.pixels, out / f"{stem}.png", mark=mark, credit=credit)
+    _write_png(case.image.pixels, out / f"{stem}.png", mark=mark, credit=case.credit)
     masks = {finding: mask_name(f"{stem}.png", finding) for finding in case.masks}
     for finding, mask in case.masks.items():
         _write_png(mask, out / masks[finding])
     record = {"image": f"{stem}.png", "masks": masks, "size": case.image.size[0]}
     record |= shared.chosen(case, "seed domain labels report differential")
     record |= {"view": contract.view, "source": contract.source}
-    record |= {"licence": credit} if credit else {}
+    record |= {"licence": case.credit} if case.credit else {}
     record["lesions"] = [_facts(lesion) for lesion in case.lesions]
     record["questions"] = [_facts(question) for question in case.questions]
     (out / f"{stem}.json").write_text(shared.to_json(record) + "\n", encoding="utf-8")

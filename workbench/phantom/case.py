@@ -77,6 +77,11 @@ class Phantom:
         return self.scene.domain
 
     @property
+    def credit(self) -> str:
+        """What it was made from, and under which licence; "" where it was drawn."""
+        return CREDIT if self.domain == CT else ""
+
+    @property
     def lesions(self) -> tuple[Lesion, ...]:
         """What is drawn, in standard order."""
         return self.scene.lesions
@@ -169,11 +174,16 @@ class Phantom:
             draw_masks(self.image.pixels, self.masks, ax=figure.add_subplot(), title=title)
             picture = embedded_png(figure, f"Figure: {title}, outlined: {self._names}", dpi=90)
         report = f"<p><b>reference report</b> {escape(self.report)}</p>"
-        credit = f"<p>{escape(CREDIT)}</p>" if self.domain == CT else ""
+        credit = f"<p>{escape(self.credit)}</p>" if self.credit else ""
         return f"{picture}<p>drawn: {escape(self._names)}</p>{report}{credit}"
 
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
+
+
+def usual_view(domain: str) -> str:
+    """Return the view of a domain's phantoms where none is asked for."""
+    return "AP" if domain == "external" else "PA"
 
 
 def _kind_of(scene: Scene) -> str:
@@ -207,7 +217,7 @@ def sample_scene(
     'left'
     """
     check_one_of("domain", domain, DOMAINS)
-    own = "AP" if domain == "external" else "PA"
+    own = usual_view(domain)
     if view not in ((None, *VIEWS) if domain == CT else (None, own)):
         views = ", ".join(VIEWS) if domain == CT else f"{own} (only domain='ct' has other views)"
         raise OptionError(f"view must be one of {views}; got {view!r}")
