@@ -221,13 +221,14 @@ def _methods() -> str:
     from workbench.saliency import METHODS
     from workbench.saliency.methods import _shipped
 
+    truth = json.loads(TRUTH.read_text()).values()
     found, made = [], []
     for name, method in METHODS.items():
         options = ", ".join(f"`{key}={value!r}`" for key, value in method.options.items())
         checked = _shipped()["methods"].get(name)
         passed = "" if checked is None else ("passes" if checked["ok"] else "**fails**")
         similar = "" if checked is None else f"{checked['similarity']:.2f}"
-        hits = (_share(domain.get(name)) for domain in json.loads(TRUTH.read_text()).values())
+        hits = (_share(domain.get(name)) for domain in truth)
         found.append(f"| `{name}` | {' | '.join(hits)} | {passed} {similar} | {_cost(name)} |")
         made.append(f"| `{name}` | {method.level} | {options} | {method.unit} | {method.paper} |")
     return (
