@@ -235,8 +235,10 @@ def _codes(labels: object, said: str) -> dict[str, str]:
 
 
 def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dict:
+    from workbench.phantom.case import usual_view  # with scipy, which other sources do without
+
     name = f"phantom-{record['domain']}-{record['seed']}"
-    usual = "AP" if record["domain"] == "external" else "PA"
+    usual = usual_view(record["domain"])
     view = record.get("view", usual)
     present = [name for name, code in codes.items() if code == PRESENT and name != NO_FINDING]
     masks = record.get("masks", {}).items()
